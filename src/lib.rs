@@ -1,0 +1,6 @@
+//! FerryMQ, a message broker that speaks AMQP 0-9-1 with RabbitMQ's extensions.
+//!
+//! One room per folder, in reading order; a room imports only what `tests/tidy.rs` allows.
+
+pub mod model;
+pub mod topology;

@@ -1,0 +1,18 @@
+//! The names every room speaks of: identities, names, definitions and messages.
+//!
+//! Invariant: values only. Nothing here acts, locks, or reads a clock.
+
+mod definition;
+mod id;
+mod message;
+mod name;
+mod outcome;
+
+pub use definition::{
+    BindingDefinition, Definition, DefinitionChange, Destination, ExchangeDefinition, ExchangeKind, Origin,
+    QueueDefinition,
+};
+pub use id::{ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, LogPosition, QueueId, Seq, VhostId};
+pub use message::{Message, MessageParts, settle_message_bytes};
+pub use name::{ExchangeName, QueueName, RoutingKey, UserName, VhostName};
+pub use outcome::Outcome;

@@ -1,0 +1,121 @@
+//! One exchange: what was declared and the rule by which it picks targets.
+//!
+//! Invariant: the rule holds exactly the exchange's bindings, and their number is counted.
+
+use std::sync::Arc;
+
+use ferrymq_protocol::table::{Table, Value};
+
+use super::binding::Binding;
+use super::direct::Direct;
+use super::headers::Headers;
+use super::refusal::Refusal;
+use super::route::ExchangeId;
+use super::target::{Target, TargetSet};
+use super::topic::Topic;
+use crate::model::{ExchangeDefinition, ExchangeKind, ExchangeName};
+
+/// The argument that names where a message goes that the exchange itself leads nowhere.
+pub(super) const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
+
+#[derive(Clone, Debug)]
+pub(super) struct Exchange {
+    pub(super) id: ExchangeId,
+    pub(super) definition: Arc<ExchangeDefinition>,
+    pub(super) alternate: Option<ExchangeName>,
+    /// Bindings of which it is the source.
+    pub(super) bindings: usize,
+    pub(super) rule: Rule,
+}
+
+/// How an exchange picks targets, and the bindings it picks from.
+#[derive(Clone, Debug)]
+pub(super) enum Rule {
+    Direct(Direct),
+    Fanout(TargetSet),
+    Topic(Topic),
+    Headers(Headers),
+}
+
+impl Rule {
+    fn new(kind: ExchangeKind) -> Self {
+        match kind {
+            ExchangeKind::Direct => Self::Direct(Direct::new()),
+            ExchangeKind::Fanout => Self::Fanout(TargetSet::default()),
+            ExchangeKind::Topic => Self::Topic(Topic::new()),
+            ExchangeKind::Headers => Self::Headers(Headers::new()),
+        }
+    }
+}
+
+impl Exchange {
+    pub(super) fn new(id: ExchangeId, definition: ExchangeDefinition) -> Self {
+        let alternate = match definition.arguments.get(ALTERNATE_EXCHANGE) {
+            Some(name) => name.as_str().map(ExchangeName::from),
+            None => None,
+        };
+        let rule = Rule::new(definition.kind);
+        Self { id, definition: Arc::new(definition), alternate, bindings: 0, rule }
+    }
+
+    pub(super) fn add(&mut self, binding: &Binding, target: Target) {
+        self.bindings += 1;
+        let definition = &binding.definition;
+        match &mut self.rule {
+            Rule::Direct(direct) => direct.add(&definition.routing_key, target),
+            Rule::Fanout(targets) => targets.add(target),
+            Rule::Topic(topic) => topic.add(definition.routing_key.as_str(), target),
+            Rule::Headers(headers) => headers.add(&binding.canonical, &definition.arguments, target),
+        }
+    }
+
+    /// Takes out a binding that is there.
+    pub(super) fn remove(&mut self, binding: &Binding, target: &Target) {
+        self.bindings -= 1;
+        let definition = &binding.definition;
+        match &mut self.rule {
+            Rule::Direct(direct) => direct.remove(&definition.routing_key, target),
+            Rule::Fanout(targets) => targets.remove(target),
+            Rule::Topic(topic) => topic.remove(definition.routing_key.as_str(), target),
+            Rule::Headers(headers) => headers.remove(&binding.canonical, target),
+        }
+    }
+
+    /// Whether it goes with its last binding, which has just gone.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.definition.auto_delete && self.bindings == 0
+    }
+}
+
+/// The exchange type of that name.
+///
+/// # Errors
+/// [`Refusal::UnknownExchangeType`].
+pub fn parse_exchange_kind(name: &str) -> Result<ExchangeKind, Refusal> {
+    match name {
+        "direct" => Ok(ExchangeKind::Direct),
+        "fanout" => Ok(ExchangeKind::Fanout),
+        "topic" => Ok(ExchangeKind::Topic),
+        "headers" => Ok(ExchangeKind::Headers),
+        unknown => Err(Refusal::UnknownExchangeType { kind: unknown.to_owned() }),
+    }
+}
+
+/// The name of an exchange type, as declared and shown.
+#[must_use]
+pub fn exchange_kind_name(kind: ExchangeKind) -> &'static str {
+    match kind {
+        ExchangeKind::Direct => "direct",
+        ExchangeKind::Fanout => "fanout",
+        ExchangeKind::Topic => "topic",
+        ExchangeKind::Headers => "headers",
+    }
+}
+
+/// The type of the `alternate-exchange` argument, unless it is the one it must have.
+pub(super) fn wrong_alternate_type(arguments: &Table) -> Option<&'static str> {
+    match arguments.get(ALTERNATE_EXCHANGE) {
+        None | Some(Value::LongString(_)) => None,
+        Some(other) => Some(other.type_name()),
+    }
+}

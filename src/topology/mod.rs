@@ -1,0 +1,36 @@
+//! Exchanges, bindings and queue names of one vhost, and where a publish goes.
+//!
+//! In: declarations and deletions from the vhost that owns the one writable [`Topology`].
+//! Out: cheap clones of it, immutable snapshots through which sessions route.
+
+mod arguments;
+mod binding;
+mod change;
+mod direct;
+mod equivalence;
+mod exchange;
+mod headers;
+mod map;
+mod name;
+mod refusal;
+mod route;
+mod target;
+mod topic;
+// The room's main type, in a file of its own like every other.
+#[allow(clippy::module_inception)]
+mod topology;
+mod value;
+
+pub use arguments::{QueueType, arguments_without_effect};
+pub use change::{Change, Changes, Declared};
+pub use exchange::{exchange_kind_name, parse_exchange_kind};
+pub use name::{
+    REPLY_TO_QUEUE, generated_queue_name, is_generated_queue_name, is_reply_to, reply_to_address,
+    reply_to_token, strip_name,
+};
+pub use refusal::Refusal;
+pub use route::{ExchangeId, Route, Targets};
+pub use topology::{QueueEntry, Topology};
+
+#[cfg(test)]
+mod tests;

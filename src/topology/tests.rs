@@ -1,0 +1,8 @@
+//! What the topology promises, by operation, and as a whole against a plain model.
+
+mod bind;
+mod declare;
+mod delete;
+pub(super) mod fixture;
+mod model;
+mod route;
