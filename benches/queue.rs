@@ -1,0 +1,132 @@
+//! One queue's hot path: what a message costs from publish to delivery, and from delivery to ack.
+
+#![allow(clippy::disallowed_methods, reason = "to measure is to read the clock")]
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use ferrymq::model::{
+    ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, Message, MessageParts, Outcome, QueueId, Seq,
+};
+use ferrymq::queue::{ConsumerOptions, Queue};
+
+const CHANNEL: ChannelKey = ChannelKey(1);
+
+fn message() -> Message {
+    let parts = MessageParts { exchange: "", routing_key: "q", properties: &[0, 0], persistent: false };
+    Message::new(parts, Bytes::from_static(&[0; 64]))
+}
+
+fn consumer(key: u32, no_ack: bool, prefetch: u16) -> ConsumerOptions {
+    ConsumerOptions {
+        channel: CHANNEL,
+        connection: ConnectionKey(1),
+        number: ChannelNumber(1),
+        consumer: ConsumerKey(key),
+        no_ack,
+        exclusive: false,
+        priority: 0,
+        prefetch,
+    }
+}
+
+fn queue(consumers: u32, no_ack: bool, prefetch: u16) -> Queue {
+    let mut queue = Queue::new(QueueId(1));
+    for key in 0..consumers {
+        queue.add_consumer(consumer(key, no_ack, prefetch)).expect("nobody is exclusive");
+    }
+    queue
+}
+
+fn deliver(queue: &mut Queue) -> Option<Seq> {
+    black_box(queue.front_consumer()?);
+    queue.deliver_front().map(|dispatched| black_box(dispatched).seq)
+}
+
+/// Pushes and delivers by `burst`, each message being a clone of one: its making is not the queue's.
+fn push_and_deliver(queue: &mut Queue, message: &Message, burst: usize) {
+    for _ in 0..burst {
+        black_box(queue.push(message.clone()));
+    }
+    while deliver(queue).is_some() {}
+}
+
+fn no_ack(c: &mut Criterion) {
+    let message = message();
+    let mut group = c.benchmark_group("no-ack: push, deliver");
+    for (name, consumers, burst) in
+        [("1 consumer", 1, 1), ("1 consumer, bursts", 1, 256), ("8 consumers", 8, 256)]
+    {
+        group.throughput(Throughput::Elements(burst as u64));
+        group.bench_function(name, |b| {
+            let mut queue = queue(consumers, true, 0);
+            b.iter(|| push_and_deliver(&mut queue, &message, burst));
+        });
+    }
+    group.finish();
+}
+
+fn acked(c: &mut Criterion) {
+    let message = message();
+    let mut group = c.benchmark_group("acked: push, deliver, settle");
+    for (name, consumers, prefetch, held) in [
+        ("one by one", 1, 1, 1),
+        ("100 held", 1, 0, 100),
+        ("100,000 held", 1, 0, 100_000),
+        ("8 consumers, prefetch 32", 8, 32, 256),
+    ] {
+        group.throughput(Throughput::Elements(held));
+        group.bench_function(name, |b| {
+            let mut queue = queue(consumers, false, prefetch);
+            let mut settled = 0;
+            b.iter(|| {
+                for _ in 0..held {
+                    queue.push(message.clone());
+                    deliver(&mut queue);
+                }
+                for _ in 0..held {
+                    black_box(queue.settle(CHANNEL, Seq(settled), Outcome::Ack));
+                    settled += 1;
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Settlements alone, by the thousand.
+fn settle(c: &mut Criterion) {
+    const HELD: u64 = 1000;
+    let message = message();
+    let mut group = c.benchmark_group("settle");
+    for (name, outcome) in [("ack", Outcome::Ack), ("requeue", Outcome::Requeue)] {
+        group.bench_function(name, |b| {
+            let mut queue = queue(1, false, 0);
+            b.iter_custom(|count| {
+                let mut spent = Duration::ZERO;
+                let mut left = count;
+                while left > 0 {
+                    let held = left.min(HELD);
+                    let missing = held.saturating_sub(queue.ready());
+                    for _ in 0..missing {
+                        queue.push(message.clone());
+                    }
+                    let seqs: Vec<Seq> = (0..held).filter_map(|_| deliver(&mut queue)).collect();
+                    let start = Instant::now();
+                    for seq in &seqs {
+                        black_box(queue.settle(CHANNEL, *seq, outcome));
+                    }
+                    spent += start.elapsed();
+                    left -= held;
+                }
+                spent
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, no_ack, acked, settle);
+criterion_main!(benches);

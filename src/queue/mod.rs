@@ -1,0 +1,376 @@
+//! What one queue is: messages that are ready, messages that somebody holds, and consumers that take turns.
+//!
+//! In: messages, consumers, requests for the next message, the ends of deliveries.
+//! Out: messages, each to one consumer or getter at a time, and what that did to the consumer's credit.
+//! The vhost drives it and owns what spans queues: a channel's limit over all its consumers and a
+//! connection's outbox budget, both of which it enforces by parking consumers.
+//!
+//! Invariant: a message is ready, held by one channel, or gone; the places of the ready ones ascend in
+//! publish order, and a message that comes back takes its old place.
+
+mod holders;
+mod ready;
+mod unacked;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may")]
+mod tests;
+
+pub use ready::Detached;
+
+use rustc_hash::FxHashSet;
+use thiserror::Error;
+
+use crate::model::{ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, Message, Outcome, QueueId, Seq};
+use holders::Holders;
+use ready::{Entry, Ready};
+use unacked::Unacked;
+
+/// A consumer as it was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConsumerOptions {
+    /// Its channel.
+    pub channel: ChannelKey,
+    /// The connection of its channel.
+    pub connection: ConnectionKey,
+    /// Its channel's number on the connection.
+    pub number: ChannelNumber,
+    /// Its key, unique among the living consumers of its channel.
+    pub consumer: ConsumerKey,
+    /// Its messages are gone as soon as they are handed over.
+    pub no_ack: bool,
+    /// No other consumer beside it.
+    pub exclusive: bool,
+    /// `x-priority`: consumers of a higher priority go first for as long as they take messages.
+    pub priority: i64,
+    /// Deliveries it may hold at most; 0 is no limit. Without meaning for a no-ack consumer.
+    pub prefetch: u16,
+}
+
+/// A consumer was refused: it wants the queue for itself and is not alone, or another has it for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the queue is in exclusive use")]
+pub struct ExclusiveUse;
+
+/// What happened in a queue since it was made. Each number only grows, and
+/// `published = ready + unacked + delivered_no_ack + got_no_ack + acked + discarded + purged`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueCounters {
+    /// Messages that entered.
+    pub published: u64,
+    /// Deliveries to consumers that acknowledge.
+    pub delivered: u64,
+    /// Deliveries to no-ack consumers.
+    pub delivered_no_ack: u64,
+    /// Messages handed over by `basic.get`, to be acknowledged.
+    pub got: u64,
+    /// Messages handed over by `basic.get` with no-ack.
+    pub got_no_ack: u64,
+    /// `basic.get`s that found nothing.
+    pub got_empty: u64,
+    /// Messages among all those handed over that a client may have received before.
+    pub redelivered: u64,
+    /// Deliveries that ended with an ack.
+    pub acked: u64,
+    /// Deliveries that ended with the message back in its place, marked; by release of a channel, too.
+    pub requeued: u64,
+    /// Deliveries that ended with the message refused for good.
+    pub discarded: u64,
+    /// Deliveries that were counted above and never left the broker.
+    pub undelivered: u64,
+    /// Messages that were purged.
+    pub purged: u64,
+}
+
+/// A message on its way to a consumer.
+#[derive(Debug)]
+pub struct Dispatched {
+    /// The consumer.
+    pub consumer: ConsumerOptions,
+    /// The message's place.
+    pub seq: Seq,
+    /// A client may have received it before.
+    pub redelivered: bool,
+    /// The message.
+    pub message: Message,
+}
+
+/// A message handed over by `basic.get`.
+#[derive(Debug)]
+pub struct Got {
+    /// The message's place.
+    pub seq: Seq,
+    /// A client may have received it before.
+    pub redelivered: bool,
+    /// Ready messages left.
+    pub remaining: u64,
+    /// The message.
+    pub message: Message,
+}
+
+/// A delivery that has ended.
+#[derive(Debug)]
+pub struct Settled {
+    /// The consumer that held the message and has its credit back, even if it is cancelled; none if the
+    /// message came by `basic.get`, which takes no credit.
+    pub consumer: Option<ConsumerKey>,
+    /// The message, if the queue is done with it.
+    pub message: Option<Message>,
+}
+
+/// One slice of a channel's release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Released {
+    /// Messages that went back to their places in this slice.
+    pub messages: usize,
+    /// The channel holds nothing more.
+    pub finished: bool,
+}
+
+/// What somebody holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// The channel.
+    pub channel: ChannelKey,
+    /// The consumer, living or cancelled; none for what came by `basic.get`.
+    pub consumer: Option<ConsumerKey>,
+    /// Unacked messages.
+    pub messages: u64,
+}
+
+/// One queue. To drop it takes time in proportion to its messages.
+#[derive(Debug)]
+pub struct Queue {
+    id: QueueId,
+    ready: Ready,
+    unacked: Unacked,
+    holders: Holders,
+    /// Channels whose release has begun and not finished.
+    releasing: FxHashSet<ChannelKey>,
+    counters: QueueCounters,
+    had_consumer: bool,
+}
+
+impl Queue {
+    /// An empty queue.
+    #[must_use]
+    pub fn new(id: QueueId) -> Self {
+        Self {
+            id,
+            ready: Ready::default(),
+            unacked: Unacked::default(),
+            holders: Holders::default(),
+            releasing: FxHashSet::default(),
+            counters: QueueCounters::default(),
+            had_consumer: false,
+        }
+    }
+
+    /// Its identity.
+    #[must_use]
+    pub fn id(&self) -> QueueId {
+        self.id
+    }
+
+    /// Messages nobody holds.
+    #[must_use]
+    pub fn ready(&self) -> u64 {
+        self.ready.len()
+    }
+
+    /// Messages somebody holds.
+    #[must_use]
+    pub fn unacked(&self) -> u64 {
+        self.unacked.len()
+    }
+
+    /// Living consumers.
+    #[must_use]
+    pub fn consumers(&self) -> u64 {
+        self.holders.consumers()
+    }
+
+    /// Whether there ever was a consumer: only then does auto-delete apply.
+    #[must_use]
+    pub fn had_consumer(&self) -> bool {
+        self.had_consumer
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn counters(&self) -> &QueueCounters {
+        &self.counters
+    }
+
+    /// The living consumers, in no particular order.
+    pub fn iter_consumers(&self) -> impl Iterator<Item = &ConsumerOptions> {
+        self.holders
+            .iter()
+            .filter(|holder| holder.is_consumer())
+            .filter_map(|holder| holder.consumer.as_ref())
+    }
+
+    /// Who holds how much, in no particular order: what the vhost has to take off the channels' limits
+    /// before it drops the queue.
+    pub fn holdings(&self) -> impl Iterator<Item = Holding> {
+        self.holders.iter().filter(|holder| holder.list.len() > 0).map(|holder| Holding {
+            channel: holder.channel,
+            consumer: holder.consumer.map(|options| options.consumer),
+            messages: holder.list.len(),
+        })
+    }
+
+    /// Takes a message in, behind all others.
+    pub fn push(&mut self, message: Message) -> Seq {
+        self.counters.published += 1;
+        self.ready.push(message)
+    }
+
+    /// Starts a consumer, last in the turn among those of its priority.
+    ///
+    /// # Errors
+    /// [`ExclusiveUse`] if it or a consumer that is there wants to be alone.
+    ///
+    /// # Panics
+    /// If its channel already has a living consumer with this key.
+    pub fn add_consumer(&mut self, options: ConsumerOptions) -> Result<(), ExclusiveUse> {
+        self.holders.add(options)?;
+        self.had_consumer = true;
+        Ok(())
+    }
+
+    /// Ends a consumer and says what it was, or nothing if there is none. Its unacked deliveries stay with
+    /// the channel, to be settled or released.
+    pub fn remove_consumer(&mut self, channel: ChannelKey, consumer: ConsumerKey) -> Option<ConsumerOptions> {
+        self.holders.cancel(channel, consumer)
+    }
+
+    /// The consumer that gets the next message: the one whose turn it is among those of the highest
+    /// priority that have credit and are not parked. None if there is nobody or nothing, or while the
+    /// release of a channel is unfinished, for that would deliver out of order.
+    #[must_use]
+    #[inline]
+    pub fn front_consumer(&self) -> Option<&ConsumerOptions> {
+        if self.ready.is_empty() || !self.releasing.is_empty() {
+            return None;
+        }
+        self.holders.get(self.holders.front()?).consumer.as_ref()
+    }
+
+    /// Hands the next message to [`Self::front_consumer`], which takes its turn again behind the others.
+    /// None when there is no such consumer.
+    pub fn deliver_front(&mut self) -> Option<Dispatched> {
+        let consumer = *self.front_consumer()?;
+        let number = self.holders.front()?;
+        let Entry { seq, redelivered, message } = self.ready.pop()?;
+        self.counters.redelivered += u64::from(redelivered);
+        if consumer.no_ack {
+            self.counters.delivered_no_ack += 1;
+        } else {
+            self.counters.delivered += 1;
+            let list = &mut self.holders.get_mut(number).list;
+            self.unacked.insert(seq, message.clone(), redelivered, number, list);
+        }
+        self.holders.rotate();
+        Some(Dispatched { consumer, seq, redelivered, message })
+    }
+
+    /// Passes [`Self::front_consumer`] over until it is unparked: its channel's limit or its connection's
+    /// budget is used up. Nothing happens when there is no such consumer.
+    pub fn park_front(&mut self) {
+        if self.front_consumer().is_some() {
+            self.holders.park_front();
+        }
+    }
+
+    /// Lets a parked consumer take its turn again, behind the others.
+    pub fn unpark(&mut self, channel: ChannelKey, consumer: ConsumerKey) {
+        self.holders.unpark(channel, consumer);
+    }
+
+    /// Unparks all consumers of a channel, in the order of their keys.
+    pub fn unpark_channel(&mut self, channel: ChannelKey) {
+        self.holders.unpark_channel(channel);
+    }
+
+    /// Hands the next message to a channel that asks for it (`basic.get`). Takes no credit.
+    pub fn get(&mut self, channel: ChannelKey, no_ack: bool) -> Option<Got> {
+        let Some(Entry { seq, redelivered, message }) = self.ready.pop() else {
+            self.counters.got_empty += 1;
+            return None;
+        };
+        self.counters.redelivered += u64::from(redelivered);
+        if no_ack {
+            self.counters.got_no_ack += 1;
+        } else {
+            self.counters.got += 1;
+            let number = self.holders.getter(channel);
+            let list = &mut self.holders.get_mut(number).list;
+            self.unacked.insert(seq, message.clone(), redelivered, number, list);
+        }
+        Some(Got { seq, redelivered, remaining: self.ready.len(), message })
+    }
+
+    /// Ends a delivery. None, and no change, if the channel does not hold the message.
+    pub fn settle(&mut self, channel: ChannelKey, seq: Seq, outcome: Outcome) -> Option<Settled> {
+        let holders = &mut self.holders;
+        let slot = self.unacked.take(seq, |number| holders.get(number).channel == channel)?;
+        let number = slot.holder;
+        let holder = holders.get_mut(number);
+        let consumer = holder.consumer.map(|options| options.consumer);
+        holder.list.remove(&slot);
+        holders.settled(number);
+        let redelivered = match outcome {
+            Outcome::Ack => {
+                self.counters.acked += 1;
+                return Some(Settled { consumer, message: Some(slot.message) });
+            }
+            Outcome::Discard => {
+                self.counters.discarded += 1;
+                return Some(Settled { consumer, message: Some(slot.message) });
+            }
+            Outcome::Requeue => {
+                self.counters.requeued += 1;
+                true
+            }
+            Outcome::Undelivered => {
+                self.counters.undelivered += 1;
+                slot.redelivered
+            }
+        };
+        self.ready.put_back(Entry { seq, redelivered, message: slot.message });
+        Some(Settled { consumer, message: None })
+    }
+
+    /// Returns up to `budget` of the messages that a channel holds to their places, marked as redelivered.
+    /// To be called again until it is finished: before that, no consumer gets anything, for what is still
+    /// to return may have to go first. A budget of 0 only begins. The channel's consumers are not removed
+    /// by this; if they are to go, they go first.
+    pub fn release_channel(&mut self, channel: ChannelKey, budget: usize) -> Released {
+        let mut messages = 0;
+        let mut finished = true;
+        for number in self.holders.of_channel(channel) {
+            while let Some(seq) = self.holders.first_held(number) {
+                if messages == budget {
+                    finished = false;
+                    break;
+                }
+                self.settle(channel, seq, Outcome::Requeue);
+                messages += 1;
+            }
+        }
+        if finished {
+            self.releasing.remove(&channel);
+        } else {
+            self.releasing.insert(channel);
+        }
+        Released { messages, finished }
+    }
+
+    /// Takes all ready messages out, at a cost that does not depend on their number.
+    pub fn purge(&mut self) -> Detached {
+        let detached = self.ready.detach();
+        self.counters.purged += detached.remaining();
+        detached
+    }
+}

@@ -1,0 +1,395 @@
+//! What a queue does, effect by effect; `model` compares it with a plain reference.
+
+mod model;
+
+use bytes::Bytes;
+
+use super::{ConsumerOptions, Dispatched, ExclusiveUse, Holding, Queue, Released};
+use crate::model::{
+    ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, Message, MessageParts, Outcome, QueueId, Seq,
+    settle_message_bytes,
+};
+
+const A: ChannelKey = ChannelKey(1);
+const B: ChannelKey = ChannelKey(2);
+
+fn message(body: u64) -> Message {
+    let parts = MessageParts { exchange: "", routing_key: "q", properties: &[], persistent: false };
+    Message::new(parts, Bytes::copy_from_slice(&body.to_be_bytes()))
+}
+
+fn number(message: &Message) -> u64 {
+    u64::from_be_bytes(message.body().as_ref().try_into().expect("a body is a number"))
+}
+
+fn consumer(channel: ChannelKey, consumer: u32) -> ConsumerOptions {
+    ConsumerOptions {
+        channel,
+        connection: ConnectionKey(u32::try_from(channel.0).unwrap()),
+        number: ChannelNumber(1),
+        consumer: ConsumerKey(consumer),
+        no_ack: false,
+        exclusive: false,
+        priority: 0,
+        prefetch: 0,
+    }
+}
+
+/// A queue with messages 0, 1, 2 and so on; each one's place equals its number.
+fn filled(messages: u64) -> Queue {
+    let mut queue = Queue::new(QueueId(1));
+    for body in 0..messages {
+        assert_eq!(queue.push(message(body)), Seq(body));
+    }
+    queue
+}
+
+/// Delivers all that can be delivered.
+fn deliver_all(queue: &mut Queue) -> Vec<Dispatched> {
+    std::iter::from_fn(|| queue.deliver_front()).collect()
+}
+
+/// Delivers all that can be delivered; consumers and places.
+fn turns(queue: &mut Queue) -> Vec<(u32, u64)> {
+    deliver_all(queue).iter().map(|dispatched| (dispatched.consumer.consumer.0, dispatched.seq.0)).collect()
+}
+
+/// Delivers all that can be delivered; places and marks.
+fn marks(queue: &mut Queue) -> Vec<(u64, bool)> {
+    deliver_all(queue).iter().map(|dispatched| (dispatched.seq.0, dispatched.redelivered)).collect()
+}
+
+#[test]
+fn hands_out_in_publish_order_and_by_turns() {
+    let mut queue = filled(5);
+    queue.add_consumer(consumer(A, 1)).unwrap();
+    queue.add_consumer(consumer(B, 2)).unwrap();
+    assert_eq!(turns(&mut queue), [(1, 0), (2, 1), (1, 2), (2, 3), (1, 4)]);
+    assert_eq!((queue.ready(), queue.unacked()), (0, 5));
+    queue.push(message(5));
+    assert_eq!(turns(&mut queue), [(2, 5)], "the turn goes on where it stopped");
+}
+
+#[test]
+fn has_no_front_consumer_without_messages_or_consumers() {
+    let mut queue = filled(1);
+    assert_eq!(queue.front_consumer(), None);
+    assert!(queue.deliver_front().is_none());
+    queue.add_consumer(consumer(A, 1)).unwrap();
+    assert_eq!(queue.front_consumer(), Some(&consumer(A, 1)));
+    queue.deliver_front().unwrap();
+    assert_eq!(queue.front_consumer(), None);
+    queue.park_front();
+    queue.push(message(1));
+    assert!(queue.front_consumer().is_some(), "parking without a front consumer parks nobody");
+}
+
+#[test]
+fn higher_priority_goes_first_until_its_prefetch_is_full() {
+    let mut queue = filled(6);
+    queue.add_consumer(ConsumerOptions { priority: -1, ..consumer(A, 1) }).unwrap();
+    queue.add_consumer(ConsumerOptions { priority: 7, prefetch: 2, ..consumer(A, 2) }).unwrap();
+    queue.add_consumer(ConsumerOptions { prefetch: 1, ..consumer(A, 3) }).unwrap();
+    assert_eq!(turns(&mut queue), [(2, 0), (2, 1), (3, 2), (1, 3), (1, 4), (1, 5)]);
+    queue.settle(A, Seq(0), Outcome::Ack).unwrap();
+    queue.push(message(6));
+    queue.push(message(7));
+    assert_eq!(turns(&mut queue), [(2, 6), (1, 7)]);
+}
+
+#[test]
+fn prefetch_counts_neither_no_ack_deliveries_nor_gets() {
+    let mut queue = filled(6);
+    queue.get(A, false).unwrap();
+    queue.add_consumer(ConsumerOptions { prefetch: 1, no_ack: true, ..consumer(A, 1) }).unwrap();
+    assert_eq!(turns(&mut queue), [(1, 1), (1, 2), (1, 3), (1, 4), (1, 5)]);
+    assert_eq!(queue.unacked(), 1);
+    queue.remove_consumer(A, ConsumerKey(1)).unwrap();
+    queue.add_consumer(ConsumerOptions { prefetch: 1, ..consumer(A, 2) }).unwrap();
+    queue.push(message(6));
+    assert_eq!(turns(&mut queue), [(2, 6)]);
+    assert_eq!(queue.settle(A, Seq(0), Outcome::Ack).unwrap().consumer, None, "a get had no credit");
+    queue.push(message(7));
+    assert_eq!(turns(&mut queue), [], "so it gives none back");
+}
+
+#[test]
+fn credit_wakes_a_consumer_at_the_back_of_its_ring() {
+    let mut queue = filled(2);
+    for key in 1..=3 {
+        queue.add_consumer(ConsumerOptions { prefetch: 1, ..consumer(A, key) }).unwrap();
+    }
+    assert_eq!(turns(&mut queue), [(1, 0), (2, 1)]);
+    queue.settle(A, Seq(1), Outcome::Ack).unwrap();
+    queue.settle(A, Seq(0), Outcome::Ack).unwrap();
+    for body in 2..6 {
+        queue.push(message(body));
+    }
+    assert_eq!(turns(&mut queue), [(3, 2), (2, 3), (1, 4)]);
+}
+
+#[test]
+fn requeued_messages_take_their_old_places_marked() {
+    let mut queue = filled(5);
+    queue.add_consumer(ConsumerOptions { prefetch: 4, ..consumer(A, 1) }).unwrap();
+    assert_eq!(marks(&mut queue), [(0, false), (1, false), (2, false), (3, false)]);
+    queue.remove_consumer(A, ConsumerKey(1)).unwrap();
+    for seq in [3, 0, 2] {
+        let settled = queue.settle(A, Seq(seq), Outcome::Requeue).unwrap();
+        assert_eq!((settled.consumer, settled.message), (Some(ConsumerKey(1)), None));
+    }
+    assert_eq!((queue.ready(), queue.unacked()), (4, 1));
+    queue.add_consumer(consumer(B, 1)).unwrap();
+    assert_eq!(marks(&mut queue), [(0, true), (2, true), (3, true), (4, false)]);
+    assert_eq!((queue.counters().redelivered, queue.counters().requeued), (3, 3));
+}
+
+#[test]
+fn undelivered_messages_keep_the_mark_they_had() {
+    let mut queue = filled(2);
+    queue.get(A, false).unwrap();
+    queue.settle(A, Seq(0), Outcome::Requeue).unwrap();
+    for _ in 0..2 {
+        queue.add_consumer(consumer(A, 1)).unwrap();
+        assert_eq!(marks(&mut queue), [(0, true), (1, false)]);
+        queue.remove_consumer(A, ConsumerKey(1)).unwrap();
+        queue.settle(A, Seq(1), Outcome::Undelivered).unwrap();
+        queue.settle(A, Seq(0), Outcome::Undelivered).unwrap();
+    }
+    assert_eq!(queue.counters().undelivered, 4);
+}
+
+#[test]
+fn only_the_channel_that_holds_a_message_settles_it_and_once() {
+    let mut queue = filled(2);
+    queue.add_consumer(ConsumerOptions { prefetch: 1, ..consumer(A, 1) }).unwrap();
+    deliver_all(&mut queue);
+    assert!(queue.settle(B, Seq(0), Outcome::Ack).is_none(), "another channel");
+    assert!(queue.settle(A, Seq(1), Outcome::Ack).is_none(), "ready");
+    assert!(queue.settle(A, Seq(900), Outcome::Ack).is_none(), "never published");
+    assert_eq!((queue.ready(), queue.unacked(), queue.counters().acked), (1, 1, 0));
+    let settled = queue.settle(A, Seq(0), Outcome::Ack).unwrap();
+    assert_eq!((settled.consumer, settled.message), (Some(ConsumerKey(1)), Some(message(0))));
+    assert!(queue.settle(A, Seq(0), Outcome::Ack).is_none(), "a second time");
+    assert_eq!((queue.ready(), queue.unacked(), queue.counters().acked), (1, 0, 1));
+}
+
+#[test]
+fn discard_gives_the_message_up() {
+    let mut queue = filled(1);
+    queue.get(A, false).unwrap();
+    let settled = queue.settle(A, Seq(0), Outcome::Discard).unwrap();
+    assert_eq!(settled.message, Some(message(0)));
+    assert_eq!((queue.ready(), queue.unacked(), queue.counters().discarded), (0, 0, 1));
+}
+
+#[test]
+fn cancelling_leaves_deliveries_with_the_channel() {
+    let mut queue = filled(2);
+    let options = ConsumerOptions { prefetch: 1, ..consumer(A, 1) };
+    queue.add_consumer(options).unwrap();
+    deliver_all(&mut queue);
+    assert_eq!(queue.remove_consumer(A, ConsumerKey(1)), Some(options));
+    assert_eq!(queue.remove_consumer(A, ConsumerKey(1)), None);
+    assert_eq!((queue.consumers(), queue.had_consumer(), queue.unacked()), (0, true, 1));
+    // Another consumer under the same key owes nothing for its predecessor and gains nothing from it.
+    queue.add_consumer(options).unwrap();
+    queue.push(message(2));
+    assert_eq!(turns(&mut queue), [(1, 1)]);
+    assert_eq!(queue.settle(A, Seq(0), Outcome::Ack).unwrap().consumer, Some(ConsumerKey(1)));
+    assert_eq!(turns(&mut queue), []);
+    queue.settle(A, Seq(1), Outcome::Ack).unwrap();
+    assert_eq!(turns(&mut queue), [(1, 2)]);
+}
+
+#[test]
+fn exclusive_use_admits_one() {
+    let mut queue = Queue::new(QueueId(1));
+    let exclusive = ConsumerOptions { exclusive: true, ..consumer(B, 1) };
+    assert!(!queue.had_consumer());
+    queue.add_consumer(consumer(A, 1)).unwrap();
+    assert_eq!(queue.add_consumer(exclusive), Err(ExclusiveUse));
+    queue.remove_consumer(A, ConsumerKey(1)).unwrap();
+    queue.add_consumer(exclusive).unwrap();
+    assert_eq!(queue.add_consumer(consumer(A, 1)), Err(ExclusiveUse));
+    assert_eq!(queue.add_consumer(ConsumerOptions { channel: A, ..exclusive }), Err(ExclusiveUse));
+    assert_eq!(queue.consumers(), 1);
+    queue.remove_consumer(B, ConsumerKey(1)).unwrap();
+    queue.add_consumer(consumer(A, 1)).unwrap();
+    queue.add_consumer(consumer(A, 2)).unwrap();
+    assert_eq!(queue.consumers(), 2);
+}
+
+#[test]
+fn get_says_what_is_left() {
+    let mut queue = filled(2);
+    let got = queue.get(A, true).unwrap();
+    assert_eq!((got.seq, got.redelivered, got.remaining, number(&got.message)), (Seq(0), false, 1, 0));
+    let got = queue.get(A, false).unwrap();
+    assert_eq!((got.seq, got.remaining), (Seq(1), 0));
+    assert!(queue.get(A, false).is_none());
+    queue.settle(A, Seq(1), Outcome::Requeue).unwrap();
+    assert!(queue.get(B, false).unwrap().redelivered);
+    let counters = *queue.counters();
+    assert_eq!((counters.got, counters.got_no_ack, counters.got_empty, counters.redelivered), (2, 1, 1, 1));
+}
+
+#[test]
+fn a_parked_consumer_is_passed_over_until_unparked() {
+    let mut queue = filled(5);
+    for key in 1..=2 {
+        queue.add_consumer(consumer(A, key)).unwrap();
+    }
+    queue.add_consumer(consumer(B, 3)).unwrap();
+    queue.park_front();
+    assert_eq!(queue.deliver_front().unwrap().consumer.consumer, ConsumerKey(2));
+    queue.unpark(A, ConsumerKey(1));
+    queue.unpark(A, ConsumerKey(1));
+    assert_eq!(turns(&mut queue), [(3, 1), (2, 2), (1, 3), (3, 4)]);
+    for body in 5..8 {
+        queue.push(message(body));
+    }
+    for _ in 0..3 {
+        queue.park_front();
+    }
+    assert_eq!(queue.front_consumer(), None);
+    queue.unpark_channel(A);
+    assert_eq!(turns(&mut queue), [(1, 5), (2, 6), (1, 7)]);
+}
+
+#[test]
+fn a_parked_consumer_can_be_cancelled_and_settled() {
+    let mut queue = filled(3);
+    queue.add_consumer(ConsumerOptions { prefetch: 2, ..consumer(A, 1) }).unwrap();
+    queue.deliver_front().unwrap();
+    queue.park_front();
+    queue.settle(A, Seq(0), Outcome::Ack).unwrap();
+    assert_eq!(queue.front_consumer(), None, "credit does not unpark");
+    queue.remove_consumer(A, ConsumerKey(1)).unwrap();
+    queue.unpark(A, ConsumerKey(1));
+    queue.unpark_channel(A);
+    assert_eq!(queue.front_consumer(), None);
+}
+
+#[test]
+fn a_channel_is_released_in_slices_and_nobody_is_served_between() {
+    let mut queue = filled(10);
+    queue.add_consumer(ConsumerOptions { prefetch: 3, ..consumer(A, 1) }).unwrap();
+    deliver_all(&mut queue);
+    queue.get(A, false).unwrap();
+    queue.get(B, false).unwrap();
+    queue.remove_consumer(A, ConsumerKey(1)).unwrap();
+    queue.add_consumer(consumer(B, 1)).unwrap();
+    assert!(queue.front_consumer().is_some());
+    assert_eq!(queue.release_channel(A, 0), Released { messages: 0, finished: false });
+    assert_eq!(queue.front_consumer(), None);
+    assert_eq!(queue.release_channel(A, 3), Released { messages: 3, finished: false });
+    assert_eq!(queue.front_consumer(), None);
+    assert_eq!(queue.release_channel(A, 3), Released { messages: 1, finished: true });
+    assert_eq!(queue.release_channel(A, 3), Released { messages: 0, finished: true });
+    let expected: Vec<_> = (0..10).filter(|seq| *seq != 4).map(|seq| (seq, seq < 4)).collect();
+    assert_eq!(marks(&mut queue), expected);
+    assert_eq!(queue.unacked(), 10);
+    assert_eq!(queue.counters().requeued, 4);
+}
+
+#[test]
+fn a_release_that_fits_its_budget_exactly_is_finished() {
+    let mut queue = filled(2);
+    queue.get(A, false).unwrap();
+    queue.get(A, false).unwrap();
+    assert_eq!(queue.release_channel(A, 2), Released { messages: 2, finished: true });
+}
+
+#[test]
+fn purge_takes_what_is_ready_and_leaves_what_is_held() {
+    let mut queue = filled(3000);
+    queue.get(A, false).unwrap();
+    queue.get(A, false).unwrap();
+    queue.settle(A, Seq(0), Outcome::Requeue).unwrap();
+    let mut purged = queue.purge();
+    assert_eq!((queue.ready(), queue.unacked(), queue.counters().purged), (0, 1, 2999));
+    assert_eq!(purged.remaining(), 2999);
+    assert_eq!(purged.next().as_ref().map(number), Some(0));
+    assert_eq!(purged.remaining(), 2998);
+    assert!(purged.map(|message| number(&message)).eq(2..3000));
+    assert_eq!(queue.purge().remaining(), 0);
+    assert_eq!(queue.push(message(3000)), Seq(3000));
+    queue.settle(A, Seq(1), Outcome::Requeue).unwrap();
+    queue.add_consumer(consumer(A, 1)).unwrap();
+    assert_eq!(marks(&mut queue), [(1, true), (3000, false)]);
+}
+
+#[test]
+fn holdings_name_every_holder() {
+    let mut queue = filled(4);
+    queue.get(B, false).unwrap();
+    queue.add_consumer(ConsumerOptions { prefetch: 2, ..consumer(A, 1) }).unwrap();
+    queue.add_consumer(consumer(A, 2)).unwrap();
+    deliver_all(&mut queue);
+    queue.remove_consumer(A, ConsumerKey(1)).unwrap();
+    let mut holdings: Vec<_> = queue.holdings().collect();
+    holdings.sort_by_key(|holding| (holding.channel, holding.consumer));
+    let held = |channel, consumer: Option<u32>, messages| Holding {
+        channel,
+        consumer: consumer.map(ConsumerKey),
+        messages,
+    };
+    assert_eq!(holdings, [held(A, Some(1), 2), held(A, Some(2), 1), held(B, None, 1)]);
+    assert_eq!(queue.iter_consumers().collect::<Vec<_>>(), [&consumer(A, 2)]);
+}
+
+#[test]
+fn memory_shrinks_after_a_backlog() {
+    let mut queue = filled(100_000);
+    queue.add_consumer(consumer(A, 1)).unwrap();
+    deliver_all(&mut queue);
+    assert_eq!(queue.ready.capacity(), 64);
+    assert!(queue.unacked.capacity() >= 100_000);
+    for seq in 0..100_000 {
+        queue.settle(A, Seq(seq), Outcome::Ack).unwrap();
+    }
+    assert!(queue.unacked.capacity() < 2_000, "{}", queue.unacked.capacity());
+}
+
+#[test]
+fn a_stuck_first_delivery_does_not_grow_memory() {
+    let mut queue = filled(1);
+    queue.add_consumer(consumer(A, 1)).unwrap();
+    queue.deliver_front().unwrap();
+    for seq in 1..100_000 {
+        queue.push(message(seq));
+        queue.deliver_front().unwrap();
+        queue.settle(A, Seq(seq), Outcome::Ack).unwrap();
+    }
+    assert_eq!(queue.unacked(), 1);
+    assert!(queue.unacked.capacity() <= 3 * 32 + 8, "{}", queue.unacked.capacity());
+    assert!(queue.settle(A, Seq(0), Outcome::Ack).is_some());
+}
+
+#[test]
+fn whoever_holds_nothing_and_consumes_nothing_is_forgotten() {
+    let mut queue = filled(102);
+    for round in 0..100 {
+        queue.get(ChannelKey(round), false).unwrap();
+        queue.add_consumer(consumer(ChannelKey(round), 1)).unwrap();
+        let dispatched = queue.deliver_front().unwrap();
+        queue.remove_consumer(ChannelKey(round), ConsumerKey(1)).unwrap();
+        assert_eq!(queue.holders.iter().count(), 2);
+        queue.settle(ChannelKey(round), dispatched.seq, Outcome::Ack).unwrap();
+        assert_eq!(queue.holders.iter().count(), 1);
+        queue.release_channel(ChannelKey(round), 1);
+        assert_eq!(queue.holders.iter().count(), 0);
+    }
+}
+
+#[test]
+fn a_dropped_queue_keeps_no_message_alive() {
+    let before = settle_message_bytes();
+    let mut queue = filled(5000);
+    queue.get(A, false).unwrap();
+    queue.get(A, false).unwrap();
+    queue.settle(A, Seq(0), Outcome::Requeue).unwrap();
+    drop(queue);
+    assert_eq!((before, settle_message_bytes()), (0, 0));
+}

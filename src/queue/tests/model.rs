@@ -1,0 +1,459 @@
+//! A queue against a reference made of plain vectors: every sequence of steps shows the same on both.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::{consumer, message, number};
+use crate::model::{ChannelKey, ConsumerKey, Outcome, QueueId, Seq};
+use crate::queue::{ConsumerOptions, ExclusiveUse, Queue, QueueCounters, Released};
+
+/// One step. Numbers that pick something are taken modulo what there is.
+#[derive(Clone, Debug)]
+enum Step {
+    Push(u16),
+    Add {
+        channel: u64,
+        consumer: u32,
+        no_ack: bool,
+        exclusive: bool,
+        priority: i64,
+        prefetch: u16,
+    },
+    Cancel {
+        channel: u64,
+        consumer: u32,
+    },
+    Deliver(u16),
+    ParkFront,
+    Unpark {
+        channel: u64,
+        consumer: u32,
+    },
+    UnparkChannel {
+        channel: u64,
+    },
+    Get {
+        channel: u64,
+        no_ack: bool,
+    },
+    /// The end of one of the deliveries that are held.
+    Settle {
+        pick: usize,
+        outcome: Outcome,
+    },
+    /// A settlement that may well be wrong.
+    SettleAny {
+        channel: u64,
+        seq: u64,
+        outcome: Outcome,
+    },
+    Release {
+        channel: u64,
+        budget: usize,
+    },
+    Purge,
+}
+
+#[derive(Debug)]
+struct Held {
+    seq: u64,
+    redelivered: bool,
+    channel: u64,
+    /// The consumer's instance; none for a get.
+    instance: Option<usize>,
+}
+
+#[derive(Debug)]
+struct Started {
+    options: ConsumerOptions,
+    alive: bool,
+    parked: bool,
+    /// The lower, the sooner.
+    turn: u64,
+}
+
+/// The reference. A message's body is its place.
+#[derive(Debug, Default)]
+struct Reference {
+    next: u64,
+    ready: Vec<(u64, bool)>,
+    held: Vec<Held>,
+    started: Vec<Started>,
+    releasing: BTreeSet<u64>,
+    clock: u64,
+    counters: QueueCounters,
+}
+
+impl Reference {
+    fn now(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    fn living(&self) -> impl Iterator<Item = &Started> {
+        self.started.iter().filter(|started| started.alive)
+    }
+
+    fn find(&self, channel: u64, key: u32) -> Option<usize> {
+        self.started.iter().position(|started| {
+            started.alive
+                && started.options.channel == ChannelKey(channel)
+                && started.options.consumer == ConsumerKey(key)
+        })
+    }
+
+    fn has_credit(&self, instance: usize) -> bool {
+        let options = self.started[instance].options;
+        let held = self.held.iter().filter(|held| held.instance == Some(instance)).count();
+        options.no_ack || options.prefetch == 0 || held < usize::from(options.prefetch)
+    }
+
+    fn front(&self) -> Option<usize> {
+        if self.ready.is_empty() || !self.releasing.is_empty() {
+            return None;
+        }
+        (0..self.started.len())
+            .filter(|instance| {
+                let started = &self.started[*instance];
+                started.alive && !started.parked && self.has_credit(*instance)
+            })
+            .min_by_key(|instance| {
+                let started = &self.started[*instance];
+                (-started.options.priority, started.turn)
+            })
+    }
+
+    fn add(&mut self, options: ConsumerOptions) -> Result<(), ExclusiveUse> {
+        if self.living().any(|other| other.options.exclusive || options.exclusive) {
+            return Err(ExclusiveUse);
+        }
+        let turn = self.now();
+        self.started.push(Started { options, alive: true, parked: false, turn });
+        Ok(())
+    }
+
+    fn take(&mut self) -> (u64, bool) {
+        let taken = self.ready.remove(0);
+        self.counters.redelivered += u64::from(taken.1);
+        taken
+    }
+
+    fn deliver(&mut self, instance: usize) -> (u64, bool) {
+        let (seq, redelivered) = self.take();
+        let options = self.started[instance].options;
+        if options.no_ack {
+            self.counters.delivered_no_ack += 1;
+        } else {
+            self.counters.delivered += 1;
+            let (channel, instance) = (options.channel.0, Some(instance));
+            self.held.push(Held { seq, redelivered, channel, instance });
+        }
+        self.started[instance].turn = self.now();
+        (seq, redelivered)
+    }
+
+    /// Whether the delivery was held, and by which consumer.
+    fn settle(&mut self, channel: u64, seq: u64, outcome: Outcome) -> Option<Option<ConsumerKey>> {
+        let index = self.held.iter().position(|held| held.seq == seq && held.channel == channel)?;
+        let instance = self.held[index].instance;
+        let spent = instance.is_some_and(|instance| !self.has_credit(instance));
+        let held = self.held.remove(index);
+        if let Some(instance) = instance
+            && spent
+        {
+            self.started[instance].turn = self.now();
+        }
+        let mark = match outcome {
+            Outcome::Ack => {
+                self.counters.acked += 1;
+                None
+            }
+            Outcome::Discard => {
+                self.counters.discarded += 1;
+                None
+            }
+            Outcome::Requeue => {
+                self.counters.requeued += 1;
+                Some(true)
+            }
+            Outcome::Undelivered => {
+                self.counters.undelivered += 1;
+                Some(held.redelivered)
+            }
+        };
+        if let Some(mark) = mark {
+            self.ready.push((seq, mark));
+            self.ready.sort_unstable();
+        }
+        Some(instance.map(|instance| self.started[instance].options.consumer))
+    }
+
+    fn unpark(&mut self, instance: usize) {
+        if self.started[instance].parked {
+            self.started[instance].parked = false;
+            self.started[instance].turn = self.now();
+        }
+    }
+}
+
+/// Both, side by side.
+struct Pair {
+    queue: Queue,
+    reference: Reference,
+}
+
+impl Pair {
+    fn apply(&mut self, step: &Step) {
+        let Self { queue, reference } = self;
+        match *step {
+            Step::Push(count) => {
+                for _ in 0..count {
+                    let seq = reference.next;
+                    assert_eq!(queue.push(message(seq)), Seq(seq));
+                    reference.ready.push((seq, false));
+                    reference.next += 1;
+                    reference.counters.published += 1;
+                }
+            }
+            Step::Add { channel, consumer: key, no_ack, exclusive, priority, prefetch } => {
+                if reference.find(channel, key).is_none() {
+                    let basis = consumer(ChannelKey(channel), key);
+                    let options = ConsumerOptions { no_ack, exclusive, priority, prefetch, ..basis };
+                    assert_eq!(queue.add_consumer(options), reference.add(options));
+                }
+            }
+            Step::Cancel { channel, consumer } => {
+                let instance = reference.find(channel, consumer);
+                let expected = instance.map(|instance| {
+                    reference.started[instance].alive = false;
+                    reference.started[instance].options
+                });
+                assert_eq!(queue.remove_consumer(ChannelKey(channel), ConsumerKey(consumer)), expected);
+            }
+            Step::Deliver(count) => (0..count).for_each(|_| self.deliver()),
+            Step::ParkFront => {
+                queue.park_front();
+                if let Some(instance) = reference.front() {
+                    reference.started[instance].parked = true;
+                }
+            }
+            Step::Unpark { channel, consumer } => {
+                queue.unpark(ChannelKey(channel), ConsumerKey(consumer));
+                if let Some(instance) = reference.find(channel, consumer) {
+                    reference.unpark(instance);
+                }
+            }
+            Step::UnparkChannel { channel } => {
+                queue.unpark_channel(ChannelKey(channel));
+                for key in 0..KEYS {
+                    if let Some(instance) = reference.find(channel, key) {
+                        reference.unpark(instance);
+                    }
+                }
+            }
+            Step::Get { channel, no_ack } => self.get(channel, no_ack),
+            Step::Settle { pick, outcome } => {
+                if !reference.held.is_empty() {
+                    let held = &reference.held[pick % reference.held.len()];
+                    let (channel, seq) = (held.channel, held.seq);
+                    self.settle(channel, seq, outcome);
+                }
+            }
+            Step::SettleAny { channel, seq, outcome } => self.settle(channel, seq, outcome),
+            Step::Release { channel, budget } => self.release(channel, budget),
+            Step::Purge => {
+                let expected = std::mem::take(&mut reference.ready);
+                reference.counters.purged += expected.len() as u64;
+                let purged = queue.purge();
+                assert_eq!(purged.remaining(), expected.len() as u64);
+                let purged = purged.map(|message| number(&message));
+                assert!(purged.eq(expected.into_iter().map(|(seq, _)| seq)));
+            }
+        }
+    }
+
+    fn deliver(&mut self) {
+        let Self { queue, reference } = self;
+        let dispatched = queue.deliver_front();
+        let shown = dispatched.as_ref().map(|dispatched| {
+            assert_eq!(number(&dispatched.message), dispatched.seq.0);
+            (dispatched.consumer, dispatched.seq.0, dispatched.redelivered)
+        });
+        let expected = reference.front().map(|instance| {
+            let (seq, redelivered) = reference.deliver(instance);
+            (reference.started[instance].options, seq, redelivered)
+        });
+        assert_eq!(shown, expected);
+    }
+
+    fn get(&mut self, channel: u64, no_ack: bool) {
+        let Self { queue, reference } = self;
+        let got = queue.get(ChannelKey(channel), no_ack);
+        if reference.ready.is_empty() {
+            assert!(got.is_none());
+            reference.counters.got_empty += 1;
+            return;
+        }
+        let (seq, redelivered) = reference.take();
+        let got = got.expect("the reference has a message");
+        assert_eq!((got.seq, got.redelivered, number(&got.message)), (Seq(seq), redelivered, seq));
+        assert_eq!(got.remaining, reference.ready.len() as u64);
+        if no_ack {
+            reference.counters.got_no_ack += 1;
+        } else {
+            reference.counters.got += 1;
+            reference.held.push(Held { seq, redelivered, channel, instance: None });
+        }
+    }
+
+    fn settle(&mut self, channel: u64, seq: u64, outcome: Outcome) {
+        let settled = self.queue.settle(ChannelKey(channel), Seq(seq), outcome);
+        let expected = self.reference.settle(channel, seq, outcome);
+        assert_eq!(settled.as_ref().map(|settled| settled.consumer), expected);
+        let dropped = settled.and_then(|settled| settled.message).map(|message| number(&message));
+        let gone = matches!(outcome, Outcome::Ack | Outcome::Discard) && expected.is_some();
+        assert_eq!(dropped, gone.then_some(seq));
+    }
+
+    /// A release takes the channel's getter first, then its consumers by key, then its cancelled ones,
+    /// from each the oldest delivery first; the turns of those that wake show it. Cancelled consumers
+    /// have no order among them: a budget that would end there is cut to end before them.
+    fn release(&mut self, channel: u64, budget: usize) {
+        let Self { queue, reference } = self;
+        let mut order = Vec::new();
+        for (index, held) in reference.held.iter().enumerate().filter(|(_, held)| held.channel == channel) {
+            let rank = match held.instance.map(|instance| &reference.started[instance]) {
+                None => (0, 0),
+                Some(started) if started.alive => (1, started.options.consumer.0),
+                Some(_) => (2, 0),
+            };
+            order.push((rank, index, held.seq));
+        }
+        order.sort_unstable();
+        let ordered = order.iter().filter(|((rank, _), ..)| *rank < 2).count();
+        let budget = if budget < order.len() { budget.min(ordered) } else { budget };
+        let expected = order.len().min(budget);
+        let finished = expected == order.len();
+        assert_eq!(
+            queue.release_channel(ChannelKey(channel), budget),
+            Released { messages: expected, finished }
+        );
+        for (.., seq) in &order[..expected] {
+            reference.settle(channel, *seq, Outcome::Requeue);
+        }
+        if finished {
+            reference.releasing.remove(&channel);
+        } else {
+            reference.releasing.insert(channel);
+        }
+    }
+
+    fn compare(&self) {
+        let Self { queue, reference } = self;
+        assert_eq!(queue.ready(), reference.ready.len() as u64);
+        assert_eq!(queue.unacked(), reference.held.len() as u64);
+        assert_eq!(queue.consumers(), reference.living().count() as u64);
+        assert_eq!(queue.had_consumer(), !reference.started.is_empty());
+        assert_eq!(queue.counters(), &reference.counters);
+        let front = reference.front().map(|instance| &reference.started[instance].options);
+        assert_eq!(queue.front_consumer(), front);
+
+        let mut consumers: Vec<_> = queue.iter_consumers().map(name).collect();
+        consumers.sort_unstable();
+        let mut expected: Vec<_> = reference.living().map(|started| name(&started.options)).collect();
+        expected.sort_unstable();
+        assert_eq!(consumers, expected);
+
+        let mut holdings: Vec<_> = queue
+            .holdings()
+            .map(|holding| (holding.channel.0, holding.consumer.map(|key| key.0), holding.messages))
+            .collect();
+        holdings.sort_unstable();
+        let mut expected = BTreeMap::new();
+        for held in &reference.held {
+            *expected.entry((held.channel, held.instance)).or_insert(0) += 1;
+        }
+        let mut expected: Vec<(u64, Option<u32>, u64)> = expected
+            .into_iter()
+            .map(|((channel, instance), messages)| {
+                let key = instance.map(|instance| reference.started[instance].options.consumer.0);
+                (channel, key, messages)
+            })
+            .collect();
+        expected.sort_unstable();
+        assert_eq!(holdings, expected);
+
+        let counters = queue.counters();
+        let left = counters.delivered_no_ack
+            + counters.got_no_ack
+            + counters.acked
+            + counters.discarded
+            + counters.purged;
+        assert_eq!(counters.published, queue.ready() + queue.unacked() + left);
+    }
+}
+
+fn name(options: &ConsumerOptions) -> (u64, u32) {
+    (options.channel.0, options.consumer.0)
+}
+
+const CHANNELS: u64 = 3;
+const KEYS: u32 = 3;
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        3 => Just(Outcome::Ack),
+        3 => Just(Outcome::Requeue),
+        1 => Just(Outcome::Discard),
+        2 => Just(Outcome::Undelivered),
+    ]
+}
+
+fn add() -> impl Strategy<Value = Step> {
+    (0..CHANNELS, 0..KEYS, prop::bool::weighted(0.2), prop::bool::weighted(0.1), -1..=1_i64, 0..4_u16)
+        .prop_map(|(channel, consumer, no_ack, exclusive, priority, prefetch)| Step::Add {
+            channel,
+            consumer,
+            no_ack,
+            exclusive,
+            priority,
+            prefetch,
+        })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let channel = || 0..CHANNELS;
+    let consumer = || 0..KEYS;
+    prop_oneof![
+        8 => (1..8_u16).prop_map(Step::Push),
+        1 => (1000..2100_u16).prop_map(Step::Push),
+        6 => add(),
+        3 => (channel(), consumer()).prop_map(|(channel, consumer)| Step::Cancel { channel, consumer }),
+        10 => (1..8_u16).prop_map(Step::Deliver),
+        2 => (50..200_u16).prop_map(Step::Deliver),
+        3 => Just(Step::ParkFront),
+        3 => (channel(), consumer()).prop_map(|(channel, consumer)| Step::Unpark { channel, consumer }),
+        1 => channel().prop_map(|channel| Step::UnparkChannel { channel }),
+        3 => (channel(), any::<bool>()).prop_map(|(channel, no_ack)| Step::Get { channel, no_ack }),
+        20 => (any::<usize>(), outcome()).prop_map(|(pick, outcome)| Step::Settle { pick, outcome }),
+        2 => (channel(), 0..100_u64, outcome())
+            .prop_map(|(channel, seq, outcome)| Step::SettleAny { channel, seq, outcome }),
+        3 => (channel(), prop_oneof![1 => 0..4_usize, 2 => Just(1000)])
+            .prop_map(|(channel, budget)| Step::Release { channel, budget }),
+        1 => Just(Step::Purge),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn shows_what_the_reference_shows(steps in prop::collection::vec(step(), 1..120)) {
+        let mut pair = Pair { queue: Queue::new(QueueId(1)), reference: Reference::default() };
+        for step in &steps {
+            pair.apply(step);
+            pair.compare();
+        }
+    }
+}
