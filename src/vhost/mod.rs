@@ -1,0 +1,23 @@
+//! One vhost: its topology, its queues, channel credits and reply-to tokens, and the only owner of every change.
+//!
+//! In: ordered bursts of [`Command`]s from the sessions attached to it, and random bytes.
+//! Out: [`Event`]s in one outbox per connection, and [`Effects`] for the runtime to perform.
+//! Pure: it is called under its lock, once per burst, and never waits.
+
+mod command;
+mod connections;
+mod counters;
+mod declarations;
+mod event;
+mod lifecycle;
+mod operator;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use crate::model::Outcome;
+pub use command::{Command, Consume, Get, Publish, ReplyToken, Request, Settlement};
+pub use counters::ExchangeCounters;
+pub use event::{Delivery, Effects, Event, Got, IneffectiveArguments, Reply};
+pub use operator::{Conflict, Declaration, OperatorReport, OperatorTopology};
+pub use state::{Vhost, VhostOptions};
