@@ -6,3 +6,4 @@ pub mod model;
 pub mod topology;
 pub mod queue;
 pub mod vhost;
+pub mod session;

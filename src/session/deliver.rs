@@ -1,0 +1,129 @@
+//! Messages on their way to the client: method, header and body frames.
+//!
+//! Invariant: no frame exceeds what was agreed on; a large body is shared, not copied.
+
+use ferrymq_protocol::frame::{self, FRAME_OVERHEAD, FrameKind};
+use ferrymq_protocol::method::{Method, basic};
+
+use super::channel::{Channel, Phase};
+use super::link::{Link, METHOD_ROOM};
+use super::output::SHARE_FROM;
+use super::tags::Unacked;
+use crate::model::{ChannelNumber, Message};
+use crate::vhost::{Delivery, Got, Outcome, Settlement};
+
+/// Bytes of room for the fixed part of a content header frame.
+const HEADER_ROOM: usize = 24;
+
+impl Link {
+    /// Encodes a message, introduced by `method`.
+    pub(super) fn send_message<'m>(
+        &mut self,
+        channel: ChannelNumber,
+        method: impl Into<Method<'m>>,
+        message: &Message,
+    ) {
+        let texts = message.exchange().len() + message.routing_key().len() + usize::from(u8::MAX);
+        let small = METHOD_ROOM + HEADER_ROOM + texts + message.properties().len();
+        let out = self.output.room(small);
+        let method = method.into();
+        let encoded = frame::encode_method(channel.0, &method, out);
+        debug_assert!(encoded.is_ok(), "{} cannot be encoded", method.name());
+        let body = message.body();
+        let class = basic::Publish::ID.class_id;
+        frame::encode_header(channel.0, class, body.len() as u64, message.properties(), out);
+        let payload_max = self.tuned.payload_max();
+        let mut start = 0;
+        while start < body.len() {
+            let end = body.len().min(start.saturating_add(payload_max));
+            let chunk = start..end;
+            if chunk.len() < SHARE_FROM {
+                frame::encode_body(channel.0, &body[chunk], self.output.room(end - start + FRAME_OVERHEAD));
+            } else {
+                let out = self.output.room(FRAME_OVERHEAD);
+                frame::encode_frame_start(FrameKind::Body, channel.0, chunk.len(), out);
+                self.output.share(body.slice(chunk));
+                frame::encode_frame_end(self.output.room(1));
+            }
+            start = end;
+        }
+    }
+}
+
+impl Channel {
+    fn next_tag(&mut self) -> u64 {
+        self.last_tag += 1;
+        self.last_tag
+    }
+
+    /// Sends a delivery to its consumer; one that cannot be sent goes back as if it had never been tried.
+    pub(super) fn deliver(&mut self, delivery: &Delivery, link: &mut Link) {
+        let consumer = match self.phase {
+            Phase::Open => self.consumer(delivery.consumer),
+            _ => None,
+        };
+        let cost = delivery.cost();
+        let Some(no_ack) = consumer.map(|consumer| consumer.no_ack) else {
+            return self.undeliver(delivery, link);
+        };
+        let delivery_tag = self.next_tag();
+        let from = link.output.len();
+        let Some(consumer) = self.consumer(delivery.consumer) else { return };
+        let method = basic::Deliver {
+            consumer_tag: &consumer.tag,
+            delivery_tag,
+            redelivered: delivery.redelivered,
+            exchange: delivery.message.exchange(),
+            routing_key: delivery.message.routing_key(),
+        };
+        link.send_message(self.number, method, &delivery.message);
+        link.output.mark(from, cost);
+        self.counters.redeliver += u64::from(delivery.redelivered);
+        if no_ack {
+            self.counters.deliver_no_ack += 1;
+        } else {
+            self.counters.deliver += 1;
+            self.tags.push(Unacked { tag: delivery_tag, queue: delivery.queue, seq: delivery.seq });
+        }
+    }
+
+    /// Gives a delivery back that was never sent.
+    pub(super) fn undeliver(&self, delivery: &Delivery, link: &mut Link) {
+        link.output.skip(delivery.cost());
+        let was_unacked = self.consumer(delivery.consumer).is_none_or(|consumer| !consumer.no_ack);
+        if let Some(channel) = self.key.filter(|_| was_unacked) {
+            let Delivery { queue, seq, .. } = *delivery;
+            link.queue_settlement(Settlement { channel, queue, seq, outcome: Outcome::Undelivered });
+        }
+    }
+
+    /// Sends what `basic.get` found.
+    pub(super) fn got(&mut self, got: Option<Got>, no_ack: bool, link: &mut Link) {
+        let Some(got) = got else {
+            self.counters.get_empty += 1;
+            link.send(self.number, basic::GetEmpty {});
+            return;
+        };
+        let delivery_tag = self.next_tag();
+        let method = basic::GetOk {
+            delivery_tag,
+            redelivered: got.redelivered,
+            exchange: got.message.exchange(),
+            routing_key: got.message.routing_key(),
+            message_count: saturate(got.remaining),
+        };
+        link.send_message(self.number, method, &got.message);
+        self.counters.redeliver += u64::from(got.redelivered);
+        if no_ack {
+            self.counters.get_no_ack += 1;
+        } else {
+            self.counters.get += 1;
+            self.tags.push(Unacked { tag: delivery_tag, queue: got.queue, seq: got.seq });
+        }
+    }
+}
+
+/// A count as the wire has room for it.
+pub(super) fn saturate(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
