@@ -7,3 +7,6 @@ pub mod topology;
 pub mod queue;
 pub mod vhost;
 pub mod session;
+pub mod storage;
+pub mod auth;
+pub mod telemetry;
