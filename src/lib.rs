@@ -10,3 +10,4 @@ pub mod session;
 pub mod storage;
 pub mod auth;
 pub mod telemetry;
+pub mod config;

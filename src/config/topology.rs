@@ -1,0 +1,146 @@
+//! The exchanges, queues and bindings that the file declares, in plain types.
+//!
+//! Invariant: what has a readable name in the file stands in [`Arguments`] under its AMQP name and type, so
+//! that an object of the file and one that a client declared compare alike.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Something with its place in the file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Located<T> {
+    /// The line it begins in, from 1.
+    pub line: u32,
+    /// It.
+    pub value: T,
+}
+
+/// AMQP arguments by their AMQP names.
+pub type Arguments = BTreeMap<String, Argument>;
+
+/// The value of an argument.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Argument {
+    /// A boolean.
+    Bool(bool),
+    /// An integer of 64 bits.
+    Integer(i64),
+    /// A double.
+    Float(f64),
+    /// A long string.
+    Text(String),
+    /// An array.
+    List(Vec<Argument>),
+    /// A table.
+    Table(Arguments),
+}
+
+/// How an exchange picks destinations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExchangeType {
+    /// By equal keys.
+    Direct,
+    /// All.
+    Fanout,
+    /// By pattern of words.
+    Topic,
+    /// By message headers.
+    Headers,
+}
+
+impl ExchangeType {
+    /// Its AMQP name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Fanout => "fanout",
+            Self::Topic => "topic",
+            Self::Headers => "headers",
+        }
+    }
+}
+
+/// `[[exchange]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exchange {
+    /// 1 to 255 bytes, not beginning with `amq.`.
+    pub name: String,
+    /// The routing rule.
+    pub kind: ExchangeType,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Deleted when its last binding as a source goes.
+    pub auto_delete: bool,
+    /// Closed to publishers.
+    pub internal: bool,
+    /// With `alternate-exchange`, if one is set.
+    pub arguments: Arguments,
+}
+
+/// `[[queue]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Queue {
+    /// 1 to 255 bytes, not beginning with `amq.`.
+    pub name: String,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Deleted when its last consumer goes.
+    pub auto_delete: bool,
+    /// The `x-` arguments.
+    pub arguments: Arguments,
+}
+
+/// Where a binding leads.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Destination {
+    /// The queue of this name.
+    Queue(String),
+    /// The exchange of this name.
+    Exchange(String),
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Queue(name) => write!(f, "queue '{name}'"),
+            Self::Exchange(name) => write!(f, "exchange '{name}'"),
+        }
+    }
+}
+
+/// `[[binding]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Binding {
+    /// The exchange that routes, never the default exchange.
+    pub source: String,
+    /// Where it routes to.
+    pub destination: Destination,
+    /// At most 255 bytes.
+    pub routing_key: String,
+    /// The headers to match and `x-match`, if any.
+    pub arguments: Arguments,
+}
+
+/// How much a file declares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TopologyCounts {
+    /// `[[exchange]]` entries.
+    pub exchanges: usize,
+    /// `[[queue]]` entries.
+    pub queues: usize,
+    /// `[[binding]]` entries.
+    pub bindings: usize,
+}
+
+impl fmt::Display for TopologyCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counted = |count: usize, noun: &str| match count {
+            1 => format!("1 {noun}"),
+            _ => format!("{count} {noun}s"),
+        };
+        let Self { exchanges, queues, bindings } = *self;
+        let (exchanges, queues) = (counted(exchanges, "exchange"), counted(queues, "queue"));
+        write!(f, "{exchanges}, {queues}, {}", counted(bindings, "binding"))
+    }
+}
