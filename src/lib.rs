@@ -2,12 +2,15 @@
 //!
 //! One room per folder, in reading order; a room imports only what `tests/tidy.rs` allows.
 
+pub mod auth;
+pub mod cli;
+pub mod config;
 pub mod model;
-pub mod topology;
+pub mod net;
 pub mod queue;
-pub mod vhost;
+pub mod runtime;
 pub mod session;
 pub mod storage;
-pub mod auth;
 pub mod telemetry;
-pub mod config;
+pub mod topology;
+pub mod vhost;

@@ -1,0 +1,198 @@
+//! The broker as the front-ends see it: a cheap handle to its vhosts, its users and its alarms.
+//!
+//! Invariant: front-ends reach vhosts and storage only through here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use dashmap::DashMap;
+use tracing::{info, warn};
+
+use super::{AlarmChange, Connection, Durability, Mailbox, Memory, VhostHandle};
+use crate::auth::Authenticator;
+use crate::model::{UserName, VhostName};
+use crate::session::{Credentials, LoginRefusal, OpenRefusal, Peer, SessionOptions};
+use crate::storage::DefinitionWriter;
+use crate::telemetry::Counters;
+use crate::vhost::Vhost;
+
+/// What the broker is made of.
+#[derive(Debug)]
+pub struct BrokerOptions {
+    /// What every session needs to know.
+    pub session: SessionOptions,
+    /// Bytes of messages and buffers above which publishers are blocked.
+    pub memory_watermark_bytes: u64,
+}
+
+/// A cheap handle to the one broker of this process.
+#[derive(Clone, Debug)]
+pub struct Broker(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    session_options: Arc<SessionOptions>,
+    authenticator: Authenticator,
+    vhosts: DashMap<VhostName, Arc<VhostHandle>>,
+    mailboxes: DashMap<usize, Arc<Mailbox>>,
+    memory: Memory,
+    durability: Durability,
+    definitions: Arc<DefinitionWriter>,
+    counters: Counters,
+    stopping: AtomicBool,
+}
+
+impl Broker {
+    /// Puts the broker together; must be called within a tokio runtime, on which it keeps its own tasks.
+    #[must_use]
+    pub fn start(
+        options: BrokerOptions,
+        authenticator: Authenticator,
+        vhosts: Vec<Vhost>,
+        definitions: Arc<DefinitionWriter>,
+    ) -> Self {
+        let shared = Shared {
+            session_options: Arc::new(options.session),
+            authenticator,
+            vhosts: DashMap::new(),
+            mailboxes: DashMap::new(),
+            memory: Memory::new(options.memory_watermark_bytes),
+            durability: Durability::new(definitions.durable()),
+            definitions,
+            counters: Counters::default(),
+            stopping: AtomicBool::new(false),
+        };
+        let broker = Self(Arc::new(shared));
+        for vhost in vhosts {
+            broker.add_vhost(vhost);
+        }
+        let durability = broker.clone();
+        tokio::spawn(async move { durability.0.durability.ring_forever().await });
+        broker
+    }
+
+    fn add_vhost(&self, vhost: Vhost) {
+        let handle = Arc::new(VhostHandle::new(vhost, Arc::clone(&self.0.definitions)));
+        self.0.vhosts.insert(handle.name().clone(), Arc::clone(&handle));
+        let broker = self.clone();
+        tokio::spawn(async move { handle.keep_house(|| broker.fold_memory(0)).await });
+    }
+
+    /// A connection of this broker, before its first byte.
+    #[must_use]
+    pub fn connect(&self, peer: Peer, now: Instant) -> Connection {
+        let connection = Connection::new(self.clone(), peer, now);
+        let mailbox = connection.mailbox();
+        self.0.mailboxes.insert(mailbox_key(mailbox), Arc::clone(mailbox));
+        connection
+    }
+
+    /// The vhost of this name.
+    #[must_use]
+    pub fn vhost(&self, name: &str) -> Option<Arc<VhostHandle>> {
+        self.0.vhosts.get(name).map(|handle| Arc::clone(&handle))
+    }
+
+    /// Connections there are, open or not yet.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.0.mailboxes.len()
+    }
+
+    /// Node-wide counters.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
+    /// The memory gauge.
+    #[must_use]
+    pub fn memory(&self) -> &Memory {
+        &self.0.memory
+    }
+
+    /// What is durable, and who waits for it.
+    #[must_use]
+    pub fn durability(&self) -> &Durability {
+        &self.0.durability
+    }
+
+    /// Whether connections are to be closed.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.0.stopping.load(Ordering::Acquire)
+    }
+
+    /// Closes every connection; the caller has stopped accepting.
+    pub fn stop(&self) {
+        self.0.stopping.store(true, Ordering::Release);
+        self.ring_all();
+    }
+
+    pub(super) fn session_options(&self) -> &Arc<SessionOptions> {
+        &self.0.session_options
+    }
+
+    pub(super) fn forget(&self, mailbox: &Arc<Mailbox>) {
+        self.0.mailboxes.remove(&mailbox_key(mailbox));
+    }
+
+    pub(super) fn authenticate(
+        &self,
+        credentials: &Credentials,
+        peer: &Peer,
+    ) -> Result<UserName, LoginRefusal> {
+        self.0
+            .authenticator
+            .check(&credentials.user, &credentials.password, peer.loopback)
+            .map_err(|refusal| LoginRefusal(format!("{} login refused: {refusal}", credentials.mechanism)))
+    }
+
+    pub(super) fn open_vhost(&self, name: &VhostName) -> Result<Arc<VhostHandle>, OpenRefusal> {
+        self.vhost(name.as_str()).ok_or_else(|| OpenRefusal::NoVhost(name.clone()))
+    }
+
+    /// Appending definitions must wait until the disk has caught up.
+    pub(super) fn definitions_full(&self) -> bool {
+        self.0.definitions.is_full()
+    }
+
+    pub(super) fn fold_memory(&self, buffers_changed_bytes: i64) {
+        let memory = &self.0.memory;
+        match memory.fold(buffers_changed_bytes) {
+            AlarmChange::Unchanged => return,
+            AlarmChange::Raised => warn!(
+                "memory alarm: {} MiB held, the watermark is {} MiB; publishers are blocked until consumers catch up",
+                memory.bytes() >> 20,
+                memory.watermark_bytes() >> 20
+            ),
+            AlarmChange::Cleared => {
+                info!("memory alarm cleared: {} MiB held; publishers go on", memory.bytes() >> 20);
+            }
+        }
+        self.ring_all();
+    }
+
+    /// 16 bytes nobody can guess.
+    ///
+    /// # Panics
+    /// If the operating system has no randomness to give: no token could be trusted.
+    #[expect(clippy::unused_self, reason = "randomness is the broker's to give, as a seeded one may be")]
+    pub(super) fn random_bytes(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+        bytes
+    }
+
+    fn ring_all(&self) {
+        for mailbox in &self.0.mailboxes {
+            mailbox.ring();
+        }
+    }
+}
+
+/// A mailbox is known by its address for as long as it lives.
+fn mailbox_key(mailbox: &Arc<Mailbox>) -> usize {
+    Arc::as_ptr(mailbox).addr()
+}

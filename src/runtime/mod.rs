@@ -1,0 +1,18 @@
+//! Runs vhosts and sessions: feeds commands, performs effects, wakes who must look, holds the alarms.
+//!
+//! In: bytes and time from `net`. Out: bytes for the socket, and the next deadline.
+//! It is the only room that holds locks; none of them is held across an await.
+
+mod broker;
+mod connection;
+mod durability;
+mod mailbox;
+mod memory;
+mod vhost_handle;
+
+pub use broker::{Broker, BrokerOptions};
+pub use connection::{Connection, Next};
+pub use durability::Durability;
+pub use mailbox::Mailbox;
+pub use memory::{AlarmChange, Memory};
+pub use vhost_handle::VhostHandle;
