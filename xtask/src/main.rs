@@ -1,0 +1,63 @@
+//! The project's automation: `cargo xtask <command>`.
+//!
+//! One file per command; `steps` runs numbered steps and closes with the summary; `process` runs programs;
+//! `python` and `node` prepare what the client tests need under `target/`. Standard library only, so that it
+//! builds in seconds on a fresh machine.
+
+mod audit;
+mod broker;
+mod conformance;
+mod differential;
+mod fix;
+mod node;
+mod process;
+mod python;
+mod stamp;
+mod steps;
+mod test;
+mod tools;
+mod workspace;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+Usage: cargo xtask <command>
+
+Commands:
+  test [--keep-going] [--list] [--only TEXT]
+                     everything a change must pass; prepares what the tests need
+                     --keep-going  run the remaining steps after a failure
+                     --list        print the steps and stop
+                     --only TEXT   run only the steps whose title contains TEXT
+  conformance [--fast] [--suite NAME] [--rabbitmq]
+                     the published test suites of client libraries against the broker
+                     --fast        only the suites that need minutes in all
+                     --suite NAME  only this suite (may be given more than once)
+                     --rabbitmq    run them against an installed RabbitMQ
+  differential [NAME]
+                     the same sessions against the broker and an installed RabbitMQ, replies compared
+  fix                format the code in place
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match arguments.split_first() {
+        Some((&"test", rest)) => test::run(rest),
+        Some((&"conformance", rest)) => conformance::run(rest),
+        Some((&"differential", rest)) => differential::run(rest),
+        Some((&"fix", [])) => fix::run(),
+        Some((&("help" | "--help" | "-h"), _)) => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => Err(format!("unknown command or options: {arguments:?}\n\n{USAGE}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
