@@ -11,6 +11,7 @@
 mod checksum;
 mod copy;
 mod directory;
+pub mod log;
 mod mark;
 mod record;
 mod repair;

@@ -1,0 +1,23 @@
+//! Messages of a queue that are done with.
+
+use super::field::{Reader, put_number, put_ranges, put_vhost};
+use super::{ACK, Record, RecordError, SeqRange, VERSION};
+use crate::model::{QueueId, VhostId};
+
+pub(super) fn put(vhost: VhostId, queue: QueueId, seqs: &[SeqRange], out: &mut Vec<u8>) {
+    out.extend_from_slice(&[ACK, VERSION]);
+    put_vhost(vhost, out);
+    put_number(queue.0, out);
+    put_ranges(seqs, out);
+}
+
+pub(super) fn read(
+    reader: &mut Reader<'_>,
+    seqs: &mut Vec<SeqRange>,
+    visitor: &mut dyn FnMut(Record<'_>),
+) -> Result<(), RecordError> {
+    let (vhost, queue) = (reader.vhost()?, reader.queue()?);
+    reader.ranges(seqs)?;
+    visitor(Record::Ack { vhost, queue, seqs });
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! Records as bytes: what is pushed comes back, and nothing else is taken for a record.
+
+use bytes::Bytes;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::MessageParts;
+
+/// Encodes what decoding hands out: equal bytes are equal records.
+fn again(bytes: &[u8]) -> Result<Vec<u8>, RecordError> {
+    let mut out = Vec::new();
+    read_all(bytes, &mut Scratch::default(), &mut |record| put(&record, &mut out))?;
+    Ok(out)
+}
+
+fn ranges() -> impl Strategy<Value = Vec<SeqRange>> {
+    let range = (any::<u64>(), any::<u32>()).prop_map(|(first, length)| SeqRange {
+        first: Seq(first),
+        last: Seq(first.saturating_add(u64::from(length))),
+    });
+    vec(range, 0..5)
+}
+
+proptest! {
+    #[test]
+    fn every_record_comes_back(
+        numbers in (any::<u32>(), any::<u64>(), any::<u64>()),
+        places in vec((any::<u64>(), any::<u64>()), 0..5),
+        seqs in ranges(),
+        texts in ("\\PC{0,60}", "\\PC{0,60}"),
+        bytes in (vec(any::<u8>(), 0..50), vec(any::<u8>(), 0..500), any::<bool>()),
+    ) {
+        let (vhost, queue, below) = (VhostId(numbers.0), QueueId(numbers.1), Seq(numbers.2));
+        let queues: Vec<_> = places.into_iter().map(|(queue, seq)| (QueueId(queue), Seq(seq))).collect();
+        let parts = MessageParts { exchange: &texts.0, routing_key: &texts.1, properties: &bytes.0, persistent: bytes.2 };
+        let message = Message::new(parts, Bytes::from(bytes.1.clone()));
+        let (queue_name, vhost_name) = (QueueName::from(&*texts.0), VhostName::from(&*texts.1));
+        let records = [
+            Record::Publish { vhost, queues: &queues, message: &message },
+            Record::Ack { vhost, queue, seqs: &seqs },
+            Record::Return { vhost, queue, seqs: &seqs },
+            Record::Purge { vhost, queue, below },
+            Record::CreateQueue { vhost, queue, name: &queue_name },
+            Record::DeleteQueue { vhost, queue },
+            Record::CreateVhost { vhost, name: &vhost_name },
+            Record::CleanStop,
+        ];
+        let mut encoded = Vec::new();
+        records.iter().for_each(|record| put(record, &mut encoded));
+        let mut at = 0;
+        let count = read_all(&encoded, &mut Scratch::default(), &mut |record| {
+            assert_eq!(record, records[at]);
+            at += 1;
+        });
+        prop_assert_eq!(count, Ok(8));
+        for length in 0..encoded.len() {
+            // Cut between records it is fewer records, cut inside one it is none.
+            if let Ok(shorter) = again(&encoded[..length]) {
+                prop_assert_eq!(&shorter, &encoded[..length]);
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_refused_or_understood(bytes in vec(any::<u8>(), 0..200), kind in 0_u8..10) {
+        let _ = again(&bytes);
+        let known = [&[kind, VERSION], &bytes[..]].concat();
+        let _ = again(&known);
+    }
+}
+
+#[test]
+fn the_stored_form_never_changes() {
+    let message = Message::new(
+        MessageParts { exchange: "e", routing_key: "key", properties: &[0x10, 0, 2], persistent: true },
+        Bytes::from_static(b"body"),
+    );
+    let queues = [(QueueId(300), Seq(7))];
+    let mut out = Vec::new();
+    put(&Record::Publish { vhost: VhostId(1), queues: &queues, message: &message }, &mut out);
+    assert_eq!(out, b"\x01\x01\x01\x01\x01\xac\x02\x07\x01e\x03key\x03\x10\x00\x02\x04body");
+    out.clear();
+    let seqs = [SeqRange { first: Seq(5), last: Seq(9) }];
+    put(&Record::Ack { vhost: VhostId(1), queue: QueueId(2), seqs: &seqs }, &mut out);
+    assert_eq!(out, [2, 1, 1, 2, 1, 5, 4]);
+}
+
+#[test]
+fn a_later_release_is_recognised() {
+    assert_eq!(again(&[9, 1]), Err(RecordError::Unknown { kind: 9, version: 1 }));
+    assert_eq!(again(&[PUBLISH, 2]), Err(RecordError::Unknown { kind: PUBLISH, version: 2 }));
+    assert_eq!(again(&[PURGE, 1, 255, 255, 255, 255, 31, 0, 0]), Err(RecordError::NumberTooLarge));
+    assert_eq!(again(&[CREATE_VHOST, 1, 1, 1, 0xff]), Err(RecordError::NotUtf8));
+}

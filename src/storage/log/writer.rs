@@ -1,0 +1,185 @@
+//! The back of the log: writes, syncs, begins segments and retires them. Without the thread it is a plain machine
+//! whose every step a test can drive.
+//!
+//! Invariant: at most one segment has bytes that are not synced, the current one; the next one begins after they
+//! are. What the disk did not take stays in the backlog, in order, until it does. After the first error nothing is
+//! written and nothing published.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use super::appender::{Chunk, Close, Shared, Work};
+use super::file_system::LogFile;
+use super::format::{Seed, SegmentHeader, seal};
+use super::record::Record;
+use super::segments::{SegmentFiles, WriteError};
+use super::{Durability, LogOptions, SegmentNumber, Space};
+
+/// What the thread owns.
+pub(super) struct Writer {
+    files: SegmentFiles,
+    durability: Durability,
+    segment_bytes_max: u64,
+    /// What the next segment is, but for its number.
+    header: SegmentHeader,
+    current: Option<Current>,
+    backlog: VecDeque<Chunk>,
+    done: Vec<Chunk>,
+    retire: Option<(SegmentNumber, u64)>,
+    written: u64,
+    synced: u64,
+}
+
+/// The segment that is being written.
+struct Current {
+    number: SegmentNumber,
+    file: Box<dyn LogFile>,
+    seed: Seed,
+}
+
+/// The thread: what gathers during one turn is written in the next.
+pub(super) fn run(shared: &Shared, mut writer: Writer, idle: Duration) {
+    // The writer is not used after a panic.
+    let ran = catch_unwind(AssertUnwindSafe(|| {
+        let mut work = Work::default();
+        while work.close.is_none() {
+            shared.wait(&mut work, writer.stuck(), idle);
+            writer.turn(shared, &mut work)?;
+        }
+        Ok(())
+    }));
+    let text = match ran {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => WriteError::to_string(&error),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+            format!("the thread that writes the message log panicked: {text}")
+        }
+    };
+    shared.fail(&text);
+}
+
+impl Writer {
+    pub(super) fn new(files: SegmentFiles, options: &LogOptions, header: SegmentHeader, last: u64) -> Self {
+        Self {
+            files,
+            durability: options.durability,
+            segment_bytes_max: options.segment_bytes_max,
+            header,
+            current: None,
+            backlog: VecDeque::new(),
+            done: Vec::new(),
+            retire: None,
+            written: last,
+            synced: last,
+        }
+    }
+
+    /// Whether the disk was full when last seen: something waits for it, if only the reserve.
+    pub(super) fn stuck(&self) -> bool {
+        !self.backlog.is_empty() || self.files.starved()
+    }
+
+    /// Does what there is to do; an error is final.
+    pub(super) fn turn(&mut self, shared: &Shared, work: &mut Work) -> Result<(), WriteError> {
+        self.retire = work.retire.take().or(self.retire);
+        self.commit(shared, work)?;
+        if work.close == Some(Close::InOrder) && self.backlog.is_empty() {
+            // Everything before is durable, and the mark says so: any damage to it will be recognised.
+            shared.append_last(&Record::CleanStop, self.segment_bytes_max);
+            shared.take_now(work);
+            self.commit(shared, work)?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, shared: &Shared, work: &mut Work) -> Result<(), WriteError> {
+        self.backlog.extend(work.chunks.drain(..));
+        let mut full = self.write_backlog()?;
+        shared.recycle(&mut self.done);
+        if self.durability == Durability::Write {
+            shared.publish(self.written);
+        }
+        if self.durability == Durability::Fsync || self.retire.is_some() || work.close.is_some() {
+            self.sync()?;
+            shared.publish(self.synced);
+        }
+        if let Some((below, _)) = self.retire.take_if(|(_, after)| self.synced >= *after) {
+            full |= self.retire_below(below)?;
+        }
+        if self.files.starved() && self.backlog.is_empty() {
+            let reserved = self.files.make_reserve();
+            reserved.map_err(|source| WriteError::Fatal {
+                action: "make a reserve for the message log",
+                source,
+            })?;
+        }
+        full |= self.files.starved();
+        *shared.on_disk.lock() = self.files.usage();
+        let space = if full { Space::Full } else { Space::Ample };
+        shared.space.send_if_modified(|known| std::mem::replace(known, space) != space);
+        Ok(())
+    }
+
+    /// Writes what it can. Says whether the disk is full.
+    fn write_backlog(&mut self) -> Result<bool, WriteError> {
+        while let Some(mut chunk) = self.backlog.pop_front() {
+            match self.write(&mut chunk) {
+                Ok(()) => self.done.push(chunk),
+                Err(WriteError::Full(_)) => {
+                    self.backlog.push_front(chunk);
+                    if !self.files.give_up_spare() {
+                        return Ok(true);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
+    fn write(&mut self, chunk: &mut Chunk) -> Result<(), WriteError> {
+        let current = match self.current.take() {
+            Some(current) if current.number == chunk.segment => current,
+            previous => {
+                if let Some(previous) = previous {
+                    previous.file.sync().map_err(WriteError::sync)?;
+                    self.synced = self.written;
+                }
+                let header = SegmentHeader { number: chunk.segment, ..self.header };
+                let file = self.files.create(&header)?;
+                Current { number: chunk.segment, file, seed: header.seed() }
+            }
+        };
+        let current = self.current.insert(current);
+        seal(&mut chunk.bytes, self.synced, current.seed);
+        let written = current.file.write_all_at(&chunk.bytes, chunk.offset);
+        written.map_err(|error| WriteError::new("write the message log", error))?;
+        self.files.written(current.number, chunk.offset + chunk.bytes.len() as u64);
+        self.written = chunk.last;
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), WriteError> {
+        if let Some(current) = &self.current
+            && self.synced < self.written
+        {
+            current.file.sync().map_err(WriteError::sync)?;
+        }
+        self.synced = self.written;
+        Ok(())
+    }
+
+    /// Says whether the disk is full, which only concerns what was to be recycled: it is tried again.
+    fn retire_below(&mut self, below: SegmentNumber) -> Result<bool, WriteError> {
+        match self.files.retire(below) {
+            Err(WriteError::Full(_)) => {
+                self.retire = Some((below, self.synced));
+                Ok(true)
+            }
+            other => other.map(|()| false),
+        }
+    }
+}
