@@ -44,6 +44,11 @@ pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
     socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
+/// Without heartbeats only TCP itself can tell that the peer is gone.
+fn end_when_unacknowledged(stream: &TcpStream) -> io::Result<()> {
+    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(USER_TIMEOUT))
+}
+
 /// A socket and the connection that speaks through it.
 pub(super) struct Socket {
     stream: TcpStream,
@@ -218,13 +223,11 @@ impl Socket {
         next
     }
 
-    /// Without heartbeats only TCP itself can tell that the peer is gone.
     fn trust_tcp_alone(&self) {
-        if self.connection.heartbeats_off() {
-            let socket = socket2::SockRef::from(&self.stream);
-            if let Err(error) = socket.set_tcp_user_timeout(Some(USER_TIMEOUT)) {
-                debug!("{}: cannot set TCP_USER_TIMEOUT: {error}", self.name);
-            }
+        if self.connection.heartbeats_off()
+            && let Err(error) = end_when_unacknowledged(&self.stream)
+        {
+            debug!("{}: cannot set TCP_USER_TIMEOUT: {error}", self.name);
         }
     }
 
@@ -343,4 +346,22 @@ enum Read {
 #[expect(clippy::disallowed_methods, reason = "the edge of the broker is where the clock is read")]
 fn now() -> Instant {
     Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn sockets_do_not_wait_for_more_and_notice_peers_that_are_gone() -> io::Result<()> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let stream = TcpStream::connect(listener.local_addr()?).await?;
+        prepare(&stream)?;
+        end_when_unacknowledged(&stream)?;
+        let socket = socket2::SockRef::from(&stream);
+        assert!(socket.tcp_nodelay()? && socket.keepalive()?);
+        assert_eq!(socket.tcp_keepalive_time()?, KEEPALIVE_IDLE);
+        assert_eq!(socket.tcp_user_timeout()?, Some(USER_TIMEOUT));
+        Ok(())
+    }
 }
