@@ -10,7 +10,7 @@ use super::link::{Link, METHOD_ROOM};
 use super::output::SHARE_FROM;
 use super::tags::Unacked;
 use crate::model::{ChannelNumber, Message};
-use crate::vhost::{Delivery, Got, Outcome, Settlement};
+use crate::vhost::{Command, Delivery, Got, Outcome, Settlement};
 
 /// Bytes of room for the fixed part of a content header frame.
 const HEADER_ROOM: usize = 24;
@@ -64,7 +64,10 @@ impl Channel {
         };
         let cost = delivery.cost();
         let Some(no_ack) = consumer.map(|consumer| consumer.no_ack) else {
-            return self.undeliver(delivery, link);
+            if let Some(settlement) = self.undeliver(delivery, link) {
+                link.queue(Command::Settle(settlement));
+            }
+            return;
         };
         let delivery_tag = self.next_tag();
         let from = link.output.len();
@@ -87,14 +90,13 @@ impl Channel {
         }
     }
 
-    /// Gives a delivery back that was never sent.
-    pub(super) fn undeliver(&self, delivery: &Delivery, link: &mut Link) {
+    /// Takes a delivery that is not sent, and says how it goes back, unless it took no credit.
+    pub(super) fn undeliver(&self, delivery: &Delivery, link: &mut Link) -> Option<Settlement> {
         link.output.skip(delivery.cost());
         let was_unacked = self.consumer(delivery.consumer).is_none_or(|consumer| !consumer.no_ack);
-        if let Some(channel) = self.key.filter(|_| was_unacked) {
-            let Delivery { queue, seq, .. } = *delivery;
-            link.queue_settlement(Settlement { channel, queue, seq, outcome: Outcome::Undelivered });
-        }
+        let Delivery { queue, seq, .. } = *delivery;
+        let channel = self.key.filter(|_| was_unacked)?;
+        Some(Settlement { channel, queue, seq, outcome: Outcome::Undelivered })
     }
 
     /// Sends what `basic.get` found.

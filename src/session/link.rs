@@ -94,6 +94,8 @@ pub(super) struct Link {
     pub(super) past: ChannelCounters,
     /// What did not fit into a burst, or came up between two.
     queued: VecDeque<Command>,
+    /// Deliveries that came after the connection's end, to go back with everything else it holds.
+    pub(super) handed_back: Vec<Settlement>,
 }
 
 impl Link {
@@ -122,6 +124,7 @@ impl Link {
             transaction_bytes: 0,
             past: ChannelCounters::default(),
             queued: VecDeque::new(),
+            handed_back: Vec::new(),
         }
     }
 
@@ -140,11 +143,6 @@ impl Link {
         self.attention = true;
     }
 
-    /// A delivery that never left the broker goes back.
-    pub(super) fn queue_settlement(&mut self, settlement: Settlement) {
-        self.queue(Command::Settle(settlement));
-    }
-
     /// Moves what was queued into this burst, as far as it has room.
     pub(super) fn flush_queued(&mut self, commands: &mut Vec<Command>) {
         while commands.len() < BURST_COMMANDS {
@@ -160,6 +158,7 @@ impl Link {
     /// Moves everything that was queued into `commands`.
     pub(super) fn flush_all(&mut self, commands: &mut Vec<Command>) {
         commands.extend(self.queued.drain(..));
+        commands.extend(self.handed_back.drain(..).map(Command::Settle));
     }
 
     pub(super) fn has_queued(&self) -> bool {

@@ -33,7 +33,12 @@ impl Session {
         let running = matches!(self.phase, Phase::Running);
         match self.channels.get_mut(&delivery.channel) {
             Some(channel) if running => channel.deliver(delivery, &mut self.link),
-            Some(channel) => channel.undeliver(delivery, &mut self.link),
+            Some(channel) => {
+                // The consumer is known until the vhost forgets the connection: handed back before that, the message
+                // would come again, for ever.
+                let settlement = channel.undeliver(delivery, &mut self.link);
+                self.link.handed_back.extend(settlement);
+            }
             None => self.link.output.skip(delivery.cost()),
         }
     }

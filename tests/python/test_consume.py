@@ -1,6 +1,7 @@
 """Consuming: order, credit, priorities, exclusivity, cancelling, requeueing, getting."""
 
 import pytest
+import wire
 from wire import Refused
 
 
@@ -373,3 +374,22 @@ def test_consume_on_a_deleted_queue_is_refused_and_the_channel_reusable(client, 
     with pytest.raises(Refused):
         client.call(2, "basic.consume", queue=queue)
     client.open_channel(2)
+
+
+@pytest.mark.parametrize("last_words", [
+    wire.method_frame(0, "connection.close", reply_code=200, reply_text="bye"),
+    wire.method_frame(1, "queue.declare-ok"),
+    wire.frame(9, 0, b""),
+], ids=["goodbye", "command-invalid", "frame-error"])  # fmt: skip
+def test_a_connection_that_ends_behind_its_last_ack_leaves_the_broker_to_others(connect, client, name, last_words):
+    """The ack makes room for the next message, which finds its connection about to end."""
+    queue = name()
+    client.call(1, "queue.declare", queue=queue)
+    fill(client, queue, 3)
+    leaving = connect()
+    leaving.call(1, "basic.qos", prefetch_count=1)
+    leaving.call(1, "basic.consume", queue=queue)
+    tag = leaving.wait(1, "basic.deliver").delivery_tag
+    leaving.send_raw(wire.method_frame(1, "basic.ack", delivery_tag=tag) + last_words)
+    assert leaving.wait(0, "connection.close-ok", "connection.close")
+    assert client.call(1, "queue.delete", queue=queue).message_count == 2
