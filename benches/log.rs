@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ferrymq::model::{Message, MessageParts, QueueId, Seq, VhostId};
-use ferrymq::storage::log::{Batch, Log, LogOptions, OsFileSystem, Record, SegmentNumber};
+use ferrymq::model::{Message, MessageParts, QueueId, Seq};
+use ferrymq::storage::log::{Batch, Log, LogOptions, OsFileSystem, Record, SegmentNumber, VhostId};
 
 const RUNS: usize = 5;
 const TIME: Duration = Duration::from_millis(500);

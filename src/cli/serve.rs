@@ -17,11 +17,12 @@ use crate::auth::Authenticator;
 use crate::config::{Config, LogFormat, LogLevel, MemoryWatermark};
 use crate::model::VhostName;
 use crate::net::{Door, Listener, NetOptions};
-use crate::runtime::{Broker, BrokerOptions};
+use crate::runtime::{Broker, BrokerOptions, Found, Replay};
 use crate::session::SessionOptions;
-use crate::storage::{self, OpenReport};
-use crate::telemetry;
-use crate::vhost::{Vhost, VhostOptions};
+use crate::storage::log::{Damage, LogOptions};
+use crate::storage::{self, OpenReport, Source};
+use crate::telemetry::{self, printable};
+use crate::vhost::{RestoreReport, VhostOptions};
 
 /// The only vhost until users and permissions exist.
 const DEFAULT_VHOST: &str = "/";
@@ -44,15 +45,15 @@ async fn serve(config: Config) -> Result<()> {
     info!("FerryMQ {} starting", env!("CARGO_PKG_VERSION"));
     // A port that is taken must be found out before anything is stored.
     let listeners = bind(&config)?;
-    let (vhost, writer) = open(&config)?;
-    let writer = Arc::new(writer);
-    let options =
-        BrokerOptions { session: session_options(&config), memory_watermark_bytes: watermark(&config)? };
+    let options = broker_options(&config)?;
     info!("memory watermark {} MiB", options.memory_watermark_bytes >> 20);
-    let broker = Broker::start(options, Authenticator::new(), vec![vhost], Arc::clone(&writer));
+    let found = open(&config)?;
+    let default = VhostName::from(DEFAULT_VHOST);
+    let (broker, reports) = Broker::start(options, Authenticator::new(), found, &[default]);
+    reports.iter().for_each(say_how_restored);
     let operator = Operator::start(&config, broker.vhost(DEFAULT_VHOST).context("the default vhost")?)?;
     let door = Door {
-        broker,
+        broker: broker.clone(),
         options: Arc::new(net_options(&config)),
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
@@ -67,14 +68,15 @@ async fn serve(config: Config) -> Result<()> {
 
     tokio::select! {
         signal = stop_signal.received() => info!("{signal} received, stopping"),
-        failure = storage_failure(&writer) => error!("definitions can no longer be made durable: {failure}"),
+        failure = storage_failure(broker.storage().log()) => {
+            error!("nothing can be made durable any more: {failure}; stopping, because only a restart can tell what is on disk");
+        }
         () = operator.follow(hangups) => {}
     }
-    stop(&door).await;
+    let clean = stop(&door).await;
     drop(operator);
-    writer
-        .shutdown()
-        .map_err(|failure| anyhow::anyhow!("the last definitions are not durable: {failure}"))?;
+    broker.finish_work();
+    broker.storage().shutdown(clean).context("what happened last is not durable")?;
     info!("stopped");
     Ok(())
 }
@@ -86,30 +88,46 @@ fn bind(config: &Config) -> Result<Vec<Listener>> {
     config.listen.iter().map(bind).collect()
 }
 
-/// Brings back the vhost that the data directory holds.
-fn open(config: &Config) -> Result<(Vhost, storage::DefinitionWriter)> {
-    let storage::Opened { writer, contents, report } =
-        storage::open(&storage::Options::new(config.data_dir.clone()))?;
-    say_how_opened(&report);
-    let mut contents = contents.definitions;
-    let definitions = contents.remove(DEFAULT_VHOST).unwrap_or_default();
-    info!("data directory '{}': {} definitions recovered", config.data_dir.display(), definitions.len());
-    let options = VhostOptions { outbox_bytes: config.limits.outbox_bytes };
-    let (vhost, refused) = Vhost::new(VhostName::from(DEFAULT_VHOST), options, definitions);
-    for (definition, refusal) in refused {
-        error!("a stored definition is not in force: {refusal}: {definition:?}");
-    }
-    Ok((vhost, writer))
+/// Reads what the data directory holds.
+fn open(config: &Config) -> Result<Found> {
+    let mut salt = [0; 8];
+    getrandom::fill(&mut salt).context("the operating system has no random bytes")?;
+    let log = LogOptions::new(u64::from_le_bytes(salt));
+    let mut replay = Replay::default();
+    let opened = storage::open(&storage::Options::new(config.data_dir.clone(), log), &mut |placed| {
+        replay.record(&placed);
+    })?;
+    say_how_opened(&opened);
+    let storage::Opened { storage, definitions, recovery, .. } = opened;
+    let replayed = replay.finish(recovery.clean_stop);
+    info!(
+        "data directory '{}': {} definitions and {} messages recovered",
+        config.data_dir.display(),
+        definitions.values().map(Vec::len).sum::<usize>(),
+        replayed.messages
+    );
+    Ok(Found { storage, replayed, definitions })
 }
 
-/// Lets nobody in any more and says goodbye to those who are.
-async fn stop(door: &Door) {
+fn broker_options(config: &Config) -> Result<BrokerOptions> {
+    Ok(BrokerOptions {
+        session: session_options(config),
+        memory_watermark_bytes: watermark(config)?,
+        log_budget_bytes: 1 << 30,
+        vhost: VhostOptions { outbox_bytes: config.limits.outbox_bytes },
+    })
+}
+
+/// Lets nobody in any more and says goodbye to those who are. Says whether all of them are gone.
+async fn stop(door: &Door) -> bool {
     door.stop.cancel();
     door.broker.stop();
     door.tasks.close();
-    if tokio::time::timeout(FAREWELL, door.tasks.wait()).await.is_err() {
+    let clean = tokio::time::timeout(FAREWELL, door.tasks.wait()).await.is_ok();
+    if !clean {
         warn!("{} connections did not close in time", door.broker.connections());
     }
+    clean
 }
 
 fn net_options(config: &Config) -> NetOptions {
@@ -140,25 +158,61 @@ impl StopSignal {
     }
 }
 
-async fn storage_failure(writer: &storage::DefinitionWriter) -> storage::FailureText {
-    let mut failed = writer.failed();
+async fn storage_failure(log: &storage::log::Log) -> storage::FailureText {
+    let mut failed = log.failed();
     loop {
         if let Some(failure) = failed.borrow_and_update().clone() {
             return failure;
         }
         if failed.changed().await.is_err() {
-            // The writer ends only after this.
+            // The log ends only after this.
             std::future::pending::<()>().await;
         }
     }
 }
 
-fn say_how_opened(report: &OpenReport) {
-    let OpenReport::Damaged(damage) = report else { return };
-    error!("the stored definitions are damaged: {}", damage.cause);
-    error!("{} definitions could be read and are in use; others may be missing or outdated", damage.kept);
-    if let Some(path) = &damage.moved_to {
-        error!("the damaged store is kept in '{}'", path.display());
+fn say_how_opened(opened: &storage::Opened) {
+    if let OpenReport::Damaged(damage) = &opened.report {
+        error!("the metadata store is damaged: {}", damage.cause);
+        if let Some(path) = &damage.moved_to {
+            error!("the damaged store is kept in '{}'", path.display());
+        }
+    }
+    let count = opened.definitions.values().map(Vec::len).sum::<usize>();
+    match opened.source {
+        Source::Log if opened.report != OpenReport::Created || count > 0 => {
+            warn!("the message log, which is intact, has told all {count} definitions");
+        }
+        Source::Store if matches!(opened.report, OpenReport::Damaged(_)) => {
+            error!("{count} definitions could be read and are in use; others may be missing or outdated");
+        }
+        Source::Log | Source::Store => {}
+    }
+    for Damage { segment, batches } in &opened.recovery.damage {
+        match batches {
+            Some(batches) => {
+                error!("segment {segment} of the message log is damaged: {batches} batches are lost");
+            }
+            None => error!("segment {segment} of the message log is damaged: what it held is lost"),
+        }
+    }
+    if let Some(tail) = &opened.recovery.torn_tail {
+        info!(
+            "segment {} of the message log was cut at byte {}: what followed was never confirmed",
+            tail.segment, tail.offset
+        );
+    }
+}
+
+fn say_how_restored(report: &RestoreReport) {
+    for (definition, refusal) in &report.refused {
+        error!("a stored definition is not in force: {refusal}: {definition:?}");
+    }
+    for (queue, messages) in &report.undefined {
+        error!(
+            "queue {} is not defined any more; its {messages} messages are gone",
+            printable(queue.as_str())
+        );
     }
 }
 

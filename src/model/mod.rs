@@ -12,7 +12,7 @@ pub use definition::{
     BindingDefinition, Definition, DefinitionChange, Destination, ExchangeDefinition, ExchangeKind, Origin,
     QueueDefinition,
 };
-pub use id::{ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, LogPosition, QueueId, Seq, VhostId};
+pub use id::{ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, LogPosition, QueueId, Seq};
 pub use message::{Message, MessageParts, settle_message_bytes};
 pub use name::{ExchangeName, QueueName, RoutingKey, UserName, VhostName};
 pub use outcome::Outcome;

@@ -9,6 +9,7 @@
 //! publish order, and a message that comes back takes its old place.
 
 mod holders;
+mod home;
 mod ready;
 mod unacked;
 
@@ -16,6 +17,7 @@ mod unacked;
 #[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests;
 
+pub use home::Home;
 pub use ready::Detached;
 
 use rustc_hash::FxHashSet;
@@ -91,6 +93,8 @@ pub struct Dispatched {
     pub seq: Seq,
     /// A client may have received it before.
     pub redelivered: bool,
+    /// Where it is stored.
+    pub home: Home,
     /// The message.
     pub message: Message,
 }
@@ -104,6 +108,8 @@ pub struct Got {
     pub redelivered: bool,
     /// Ready messages left.
     pub remaining: u64,
+    /// Where it is stored.
+    pub home: Home,
     /// The message.
     pub message: Message,
 }
@@ -114,8 +120,32 @@ pub struct Settled {
     /// The consumer that held the message and has its credit back, even if it is cancelled; none if the
     /// message came by `basic.get`, which takes no credit.
     pub consumer: Option<ConsumerKey>,
+    /// Where the message is stored.
+    pub home: Home,
     /// The message, if the queue is done with it.
     pub message: Option<Message>,
+}
+
+/// A message in a place that it had before the broker was restarted.
+#[derive(Debug)]
+pub struct Recovered {
+    /// Its place.
+    pub seq: Seq,
+    /// A client may have received it before.
+    pub redelivered: bool,
+    /// Where it is stored.
+    pub home: Home,
+    /// The message.
+    pub message: Message,
+}
+
+/// A message that is still in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Where it is stored.
+    pub home: Home,
+    /// A client may have received it, apart from whoever holds it at this moment.
+    pub redelivered: bool,
 }
 
 /// One slice of a channel's release.
@@ -220,10 +250,42 @@ impl Queue {
         })
     }
 
-    /// Takes a message in, behind all others.
-    pub fn push(&mut self, message: Message) -> Seq {
+    /// The place that the next message gets.
+    #[must_use]
+    pub fn next(&self) -> Seq {
+        self.ready.next()
+    }
+
+    /// Takes a message in, behind all others. Its home is [`Home::NONE`] or [`Home::AWAITED`].
+    pub fn push(&mut self, message: Message, home: Home) -> Seq {
         self.counters.published += 1;
-        self.ready.push(message)
+        self.ready.push(message, home)
+    }
+
+    /// Takes back what the queue kept across a restart, in order of place. Places from `next` on were never used.
+    /// To be called once, before anything else.
+    ///
+    /// # Panics
+    /// In a debug build, if a place is not below `next` or the queue holds something.
+    pub fn recover(&mut self, messages: impl Iterator<Item = Recovered>, next: Seq) {
+        self.ready.skip_to(next);
+        for Recovered { seq, redelivered, home, message } in messages {
+            self.counters.published += 1;
+            self.ready.put_back(Entry { seq, redelivered, home, message });
+        }
+    }
+
+    /// The message in this place, ready or held; none if it is gone.
+    pub fn kept(&mut self, seq: Seq) -> Option<Kept> {
+        let found = self.ready.find(seq).or_else(|| self.unacked.find(seq));
+        found.map(|(home, redelivered)| Kept { home: *home, redelivered })
+    }
+
+    /// The message in this place is stored here from this moment on. Nothing happens if it is gone.
+    pub fn store(&mut self, seq: Seq, home: Home) {
+        if let Some((stored, _)) = self.ready.find(seq).or_else(|| self.unacked.find(seq)) {
+            *stored = home;
+        }
     }
 
     /// Starts a consumer, last in the turn among those of its priority.
@@ -262,17 +324,20 @@ impl Queue {
     pub fn deliver_front(&mut self) -> Option<Dispatched> {
         let consumer = *self.front_consumer()?;
         let number = self.holders.front()?;
-        let Entry { seq, redelivered, message } = self.ready.pop()?;
+        let entry = self.ready.pop()?;
+        let Entry { seq, redelivered, home, .. } = entry;
         self.counters.redelivered += u64::from(redelivered);
-        if consumer.no_ack {
+        let message = if consumer.no_ack {
             self.counters.delivered_no_ack += 1;
+            entry.message
         } else {
             self.counters.delivered += 1;
-            let list = &mut self.holders.get_mut(number).list;
-            self.unacked.insert(seq, message.clone(), redelivered, number, list);
-        }
+            let message = entry.message.clone();
+            self.unacked.insert(entry, number, &mut self.holders.get_mut(number).list);
+            message
+        };
         self.holders.rotate();
-        Some(Dispatched { consumer, seq, redelivered, message })
+        Some(Dispatched { consumer, seq, redelivered, home, message })
     }
 
     /// Passes [`Self::front_consumer`] over until it is unparked: its channel's limit or its connection's
@@ -295,20 +360,23 @@ impl Queue {
 
     /// Hands the next message to a channel that asks for it (`basic.get`). Takes no credit.
     pub fn get(&mut self, channel: ChannelKey, no_ack: bool) -> Option<Got> {
-        let Some(Entry { seq, redelivered, message }) = self.ready.pop() else {
+        let Some(entry) = self.ready.pop() else {
             self.counters.got_empty += 1;
             return None;
         };
+        let Entry { seq, redelivered, home, .. } = entry;
         self.counters.redelivered += u64::from(redelivered);
-        if no_ack {
+        let message = if no_ack {
             self.counters.got_no_ack += 1;
+            entry.message
         } else {
             self.counters.got += 1;
             let number = self.holders.getter(channel);
-            let list = &mut self.holders.get_mut(number).list;
-            self.unacked.insert(seq, message.clone(), redelivered, number, list);
-        }
-        Some(Got { seq, redelivered, remaining: self.ready.len(), message })
+            let message = entry.message.clone();
+            self.unacked.insert(entry, number, &mut self.holders.get_mut(number).list);
+            message
+        };
+        Some(Got { seq, redelivered, remaining: self.ready.len(), home, message })
     }
 
     /// Ends a delivery. None, and no change, if the channel does not hold the message.
@@ -320,14 +388,15 @@ impl Queue {
         let consumer = holder.consumer.map(|options| options.consumer);
         holder.list.remove(&slot);
         holders.settled(number);
+        let home = slot.home;
         let redelivered = match outcome {
             Outcome::Ack => {
                 self.counters.acked += 1;
-                return Some(Settled { consumer, message: Some(slot.message) });
+                return Some(Settled { consumer, home, message: Some(slot.message) });
             }
             Outcome::Discard => {
                 self.counters.discarded += 1;
-                return Some(Settled { consumer, message: Some(slot.message) });
+                return Some(Settled { consumer, home, message: Some(slot.message) });
             }
             Outcome::Requeue => {
                 self.counters.requeued += 1;
@@ -338,15 +407,20 @@ impl Queue {
                 slot.redelivered
             }
         };
-        self.ready.put_back(Entry { seq, redelivered, message: slot.message });
-        Some(Settled { consumer, message: None })
+        self.ready.put_back(Entry { seq, redelivered, home, message: slot.message });
+        Some(Settled { consumer, home, message: None })
     }
 
     /// Returns up to `budget` of the messages that a channel holds to their places, marked as redelivered.
     /// To be called again until it is finished: before that, no consumer gets anything, for what is still
     /// to return may have to go first. A budget of 0 only begins. The channel's consumers are not removed
-    /// by this; if they are to go, they go first.
-    pub fn release_channel(&mut self, channel: ChannelKey, budget: usize) -> Released {
+    /// by this; if they are to go, they go first. The places of stored messages that come back are told.
+    pub fn release_channel(
+        &mut self,
+        channel: ChannelKey,
+        budget: usize,
+        mut came_back: impl FnMut(Seq),
+    ) -> Released {
         let mut messages = 0;
         let mut finished = true;
         for number in self.holders.of_channel(channel) {
@@ -355,7 +429,11 @@ impl Queue {
                     finished = false;
                     break;
                 }
-                self.settle(channel, seq, Outcome::Requeue);
+                if let Some(settled) = self.settle(channel, seq, Outcome::Requeue)
+                    && settled.home.stored().is_some()
+                {
+                    came_back(seq);
+                }
                 messages += 1;
             }
         }
@@ -372,5 +450,29 @@ impl Queue {
         let detached = self.ready.detach();
         self.counters.purged += detached.remaining();
         detached
+    }
+
+    /// The places that a message was ever in and nobody holds: what a purge leaves empty. Costs a sort of the held
+    /// ones.
+    #[must_use]
+    pub fn unheld(&self) -> Vec<(Seq, Seq)> {
+        let mut ranges = Vec::new();
+        let mut from = 0;
+        for held in self.unacked.seqs() {
+            if held.0 > from {
+                ranges.push((Seq(from), Seq(held.0 - 1)));
+            }
+            from = held.0 + 1;
+        }
+        if self.ready.next().0 > from {
+            ranges.push((Seq(from), Seq(self.ready.next().0 - 1)));
+        }
+        ranges
+    }
+
+    /// Everything that is ready or held, to be freed piece by piece.
+    #[must_use]
+    pub fn into_detached(mut self) -> Detached {
+        self.ready.detach().with_unacked(self.unacked)
     }
 }

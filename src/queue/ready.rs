@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, VecDeque, btree_map};
 
+use super::Home;
+use super::unacked::{Homes, Unacked};
 use crate::model::{Message, Seq};
 
 /// Messages per chunk of the backlog: growing, shrinking and detaching never touch more than one chunk.
@@ -19,12 +21,20 @@ pub(super) struct Entry {
     pub(super) seq: Seq,
     /// A client may have received it before.
     pub(super) redelivered: bool,
+    pub(super) home: Home,
     pub(super) message: Message,
 }
 
 #[derive(Debug)]
 struct Returned {
     redelivered: bool,
+    home: Home,
+    message: Message,
+}
+
+#[derive(Debug)]
+struct Fresh {
+    home: Home,
     message: Message,
 }
 
@@ -46,32 +56,53 @@ impl Ready {
         self.head == self.next && self.returned.is_empty()
     }
 
+    /// The place that the next message gets.
+    pub(super) fn next(&self) -> Seq {
+        Seq(self.next)
+    }
+
     /// Gives the message the next place.
-    pub(super) fn push(&mut self, message: Message) -> Seq {
+    pub(super) fn push(&mut self, message: Message, home: Home) -> Seq {
         let seq = Seq(self.next);
         self.next += 1;
-        self.fresh.push(message);
+        self.fresh.push(Fresh { home, message });
         seq
+    }
+
+    /// Leaves out the places below `next`, all of which were given away before. Nothing is in here yet.
+    pub(super) fn skip_to(&mut self, next: Seq) {
+        debug_assert!(self.is_empty(), "places are left out before the first message");
+        self.head = next.0;
+        self.next = next.0;
+    }
+
+    /// Where the message in this place is stored, and whether a client may have received it.
+    pub(super) fn find(&mut self, seq: Seq) -> Option<(&mut Home, bool)> {
+        if seq.0 < self.head {
+            return self.returned.get_mut(&seq).map(|returned| (&mut returned.home, returned.redelivered));
+        }
+        let index = usize::try_from(seq.0 - self.head).ok()?;
+        self.fresh.get_mut(index).map(|fresh| (&mut fresh.home, false))
     }
 
     /// Takes the message with the lowest place.
     pub(super) fn pop(&mut self) -> Option<Entry> {
         if !self.returned.is_empty()
-            && let Some((seq, Returned { redelivered, message })) = self.returned.pop_first()
+            && let Some((seq, Returned { redelivered, home, message })) = self.returned.pop_first()
         {
-            return Some(Entry { seq, redelivered, message });
+            return Some(Entry { seq, redelivered, home, message });
         }
-        let message = self.fresh.pop()?;
+        let Fresh { home, message } = self.fresh.pop()?;
         let seq = Seq(self.head);
         self.head += 1;
-        Some(Entry { seq, redelivered: false, message })
+        Some(Entry { seq, redelivered: false, home, message })
     }
 
     /// Puts a message that [`Self::pop`] handed out back in its place.
     pub(super) fn put_back(&mut self, entry: Entry) {
-        let Entry { seq, redelivered, message } = entry;
+        let Entry { seq, redelivered, home, message } = entry;
         debug_assert!(seq.0 < self.head, "only what was handed out comes back");
-        self.returned.insert(seq, Returned { redelivered, message });
+        self.returned.insert(seq, Returned { redelivered, home, message });
     }
 
     /// Takes everything, without touching the single messages.
@@ -79,7 +110,7 @@ impl Ready {
         let remaining = self.len();
         self.head = self.next;
         let returned = std::mem::take(&mut self.returned).into_iter();
-        Detached { remaining, returned, fresh: std::mem::take(&mut self.fresh) }
+        Detached { remaining, returned, fresh: std::mem::take(&mut self.fresh), unacked: None }
     }
 }
 
@@ -90,6 +121,8 @@ pub struct Detached {
     remaining: u64,
     returned: btree_map::IntoIter<Seq, Returned>,
     fresh: Chunks,
+    /// What was held, of a queue that is gone.
+    unacked: Option<Homes>,
 }
 
 impl Detached {
@@ -98,18 +131,31 @@ impl Detached {
     pub fn remaining(&self) -> u64 {
         self.remaining
     }
+
+    /// Adds what somebody holds.
+    pub(super) fn with_unacked(self, unacked: Unacked) -> Self {
+        Self { remaining: self.remaining + unacked.len(), unacked: Some(unacked.into_homes()), ..self }
+    }
+
+    fn pop(&mut self) -> Option<Home> {
+        if let Some((_, returned)) = self.returned.next() {
+            return Some(returned.home);
+        }
+        if let Some(fresh) = self.fresh.pop() {
+            return Some(fresh.home);
+        }
+        self.unacked.as_mut()?.next()
+    }
 }
 
+/// Frees the messages one by one, and says where each was stored.
 impl Iterator for Detached {
-    type Item = Message;
+    type Item = Home;
 
-    fn next(&mut self) -> Option<Message> {
-        let message = match self.returned.next() {
-            Some((_, returned)) => returned.message,
-            None => self.fresh.pop()?,
-        };
+    fn next(&mut self) -> Option<Home> {
+        let home = self.pop()?;
         self.remaining -= 1;
-        Some(message)
+        Some(home)
     }
 }
 
@@ -117,36 +163,44 @@ impl Iterator for Detached {
 /// something, and all but its last are full.
 #[derive(Debug, Default)]
 struct Chunks {
-    first: VecDeque<Message>,
-    rest: VecDeque<VecDeque<Message>>,
+    first: VecDeque<Fresh>,
+    rest: VecDeque<VecDeque<Fresh>>,
 }
 
 impl Chunks {
-    fn push(&mut self, message: Message) {
+    fn push(&mut self, fresh: Fresh) {
         if self.rest.is_empty() && self.first.len() < CHUNK {
-            self.first.push_back(message);
+            self.first.push_back(fresh);
         } else {
-            self.push_rest(message);
+            self.push_rest(fresh);
         }
     }
 
-    fn push_rest(&mut self, message: Message) {
+    fn push_rest(&mut self, fresh: Fresh) {
         match self.rest.back_mut() {
-            Some(last) if last.len() < CHUNK => last.push_back(message),
+            Some(last) if last.len() < CHUNK => last.push_back(fresh),
             _ => {
                 let mut last = VecDeque::with_capacity(CHUNK);
-                last.push_back(message);
+                last.push_back(fresh);
                 self.rest.push_back(last);
             }
         }
     }
 
-    fn pop(&mut self) -> Option<Message> {
-        let message = self.first.pop_front()?;
+    fn pop(&mut self) -> Option<Fresh> {
+        let fresh = self.first.pop_front()?;
         if self.first.is_empty() {
             self.advance();
         }
-        Some(message)
+        Some(fresh)
+    }
+
+    fn get_mut(&mut self, index: usize) -> Option<&mut Fresh> {
+        match index.checked_sub(self.first.len()) {
+            None => self.first.get_mut(index),
+            // All but the last chunk of the rest are full.
+            Some(index) => self.rest.get_mut(index / CHUNK)?.get_mut(index % CHUNK),
+        }
     }
 
     /// Moves on from an emptied first chunk and gives back memory that a backlog needed.

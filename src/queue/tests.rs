@@ -4,7 +4,7 @@ mod model;
 
 use bytes::Bytes;
 
-use super::{ConsumerOptions, Dispatched, ExclusiveUse, Holding, Queue, Released};
+use super::{ConsumerOptions, Dispatched, ExclusiveUse, Holding, Home, Kept, Queue, Recovered, Released};
 use crate::model::{
     ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, Message, MessageParts, Outcome, QueueId, Seq,
     settle_message_bytes,
@@ -36,10 +36,15 @@ fn consumer(channel: ChannelKey, consumer: u32) -> ConsumerOptions {
 }
 
 /// A queue with messages 0, 1, 2 and so on; each one's place equals its number.
+/// Where the message of this number is stored: a segment of its own.
+fn home(number: u64) -> Home {
+    Home::new(u32::try_from(number).unwrap() + 1, 1)
+}
+
 fn filled(messages: u64) -> Queue {
     let mut queue = Queue::new(QueueId(1));
     for body in 0..messages {
-        assert_eq!(queue.push(message(body)), Seq(body));
+        assert_eq!(queue.push(message(body), home(body)), Seq(body));
     }
     queue
 }
@@ -66,7 +71,7 @@ fn hands_out_in_publish_order_and_by_turns() {
     queue.add_consumer(consumer(B, 2)).unwrap();
     assert_eq!(turns(&mut queue), [(1, 0), (2, 1), (1, 2), (2, 3), (1, 4)]);
     assert_eq!((queue.ready(), queue.unacked()), (0, 5));
-    queue.push(message(5));
+    queue.push(message(5), Home::NONE);
     assert_eq!(turns(&mut queue), [(2, 5)], "the turn goes on where it stopped");
 }
 
@@ -80,7 +85,7 @@ fn has_no_front_consumer_without_messages_or_consumers() {
     queue.deliver_front().unwrap();
     assert_eq!(queue.front_consumer(), None);
     queue.park_front();
-    queue.push(message(1));
+    queue.push(message(1), Home::NONE);
     assert!(queue.front_consumer().is_some(), "parking without a front consumer parks nobody");
 }
 
@@ -92,8 +97,8 @@ fn higher_priority_goes_first_until_its_prefetch_is_full() {
     queue.add_consumer(ConsumerOptions { prefetch: 1, ..consumer(A, 3) }).unwrap();
     assert_eq!(turns(&mut queue), [(2, 0), (2, 1), (3, 2), (1, 3), (1, 4), (1, 5)]);
     queue.settle(A, Seq(0), Outcome::Ack).unwrap();
-    queue.push(message(6));
-    queue.push(message(7));
+    queue.push(message(6), Home::NONE);
+    queue.push(message(7), Home::NONE);
     assert_eq!(turns(&mut queue), [(2, 6), (1, 7)]);
 }
 
@@ -106,10 +111,10 @@ fn prefetch_counts_neither_no_ack_deliveries_nor_gets() {
     assert_eq!(queue.unacked(), 1);
     queue.remove_consumer(A, ConsumerKey(1)).unwrap();
     queue.add_consumer(ConsumerOptions { prefetch: 1, ..consumer(A, 2) }).unwrap();
-    queue.push(message(6));
+    queue.push(message(6), Home::NONE);
     assert_eq!(turns(&mut queue), [(2, 6)]);
     assert_eq!(queue.settle(A, Seq(0), Outcome::Ack).unwrap().consumer, None, "a get had no credit");
-    queue.push(message(7));
+    queue.push(message(7), Home::NONE);
     assert_eq!(turns(&mut queue), [], "so it gives none back");
 }
 
@@ -123,7 +128,7 @@ fn credit_wakes_a_consumer_at_the_back_of_its_ring() {
     queue.settle(A, Seq(1), Outcome::Ack).unwrap();
     queue.settle(A, Seq(0), Outcome::Ack).unwrap();
     for body in 2..6 {
-        queue.push(message(body));
+        queue.push(message(body), home(body));
     }
     assert_eq!(turns(&mut queue), [(3, 2), (2, 3), (1, 4)]);
 }
@@ -194,7 +199,7 @@ fn cancelling_leaves_deliveries_with_the_channel() {
     assert_eq!((queue.consumers(), queue.had_consumer(), queue.unacked()), (0, true, 1));
     // Another consumer under the same key owes nothing for its predecessor and gains nothing from it.
     queue.add_consumer(options).unwrap();
-    queue.push(message(2));
+    queue.push(message(2), Home::NONE);
     assert_eq!(turns(&mut queue), [(1, 1)]);
     assert_eq!(queue.settle(A, Seq(0), Outcome::Ack).unwrap().consumer, Some(ConsumerKey(1)));
     assert_eq!(turns(&mut queue), []);
@@ -247,7 +252,7 @@ fn a_parked_consumer_is_passed_over_until_unparked() {
     queue.unpark(A, ConsumerKey(1));
     assert_eq!(turns(&mut queue), [(3, 1), (2, 2), (1, 3), (3, 4)]);
     for body in 5..8 {
-        queue.push(message(body));
+        queue.push(message(body), home(body));
     }
     for _ in 0..3 {
         queue.park_front();
@@ -281,12 +286,12 @@ fn a_channel_is_released_in_slices_and_nobody_is_served_between() {
     queue.remove_consumer(A, ConsumerKey(1)).unwrap();
     queue.add_consumer(consumer(B, 1)).unwrap();
     assert!(queue.front_consumer().is_some());
-    assert_eq!(queue.release_channel(A, 0), Released { messages: 0, finished: false });
+    assert_eq!(queue.release_channel(A, 0, |_| {}), Released { messages: 0, finished: false });
     assert_eq!(queue.front_consumer(), None);
-    assert_eq!(queue.release_channel(A, 3), Released { messages: 3, finished: false });
+    assert_eq!(queue.release_channel(A, 3, |_| {}), Released { messages: 3, finished: false });
     assert_eq!(queue.front_consumer(), None);
-    assert_eq!(queue.release_channel(A, 3), Released { messages: 1, finished: true });
-    assert_eq!(queue.release_channel(A, 3), Released { messages: 0, finished: true });
+    assert_eq!(queue.release_channel(A, 3, |_| {}), Released { messages: 1, finished: true });
+    assert_eq!(queue.release_channel(A, 3, |_| {}), Released { messages: 0, finished: true });
     let expected: Vec<_> = (0..10).filter(|seq| *seq != 4).map(|seq| (seq, seq < 4)).collect();
     assert_eq!(marks(&mut queue), expected);
     assert_eq!(queue.unacked(), 10);
@@ -298,7 +303,7 @@ fn a_release_that_fits_its_budget_exactly_is_finished() {
     let mut queue = filled(2);
     queue.get(A, false).unwrap();
     queue.get(A, false).unwrap();
-    assert_eq!(queue.release_channel(A, 2), Released { messages: 2, finished: true });
+    assert_eq!(queue.release_channel(A, 2, |_| {}), Released { messages: 2, finished: true });
 }
 
 #[test]
@@ -310,11 +315,11 @@ fn purge_takes_what_is_ready_and_leaves_what_is_held() {
     let mut purged = queue.purge();
     assert_eq!((queue.ready(), queue.unacked(), queue.counters().purged), (0, 1, 2999));
     assert_eq!(purged.remaining(), 2999);
-    assert_eq!(purged.next().as_ref().map(number), Some(0));
+    assert_eq!(purged.next(), Some(home(0)));
     assert_eq!(purged.remaining(), 2998);
-    assert!(purged.map(|message| number(&message)).eq(2..3000));
+    assert!(purged.eq((2..3000).map(home)));
     assert_eq!(queue.purge().remaining(), 0);
-    assert_eq!(queue.push(message(3000)), Seq(3000));
+    assert_eq!(queue.push(message(3000), home(3000)), Seq(3000));
     queue.settle(A, Seq(1), Outcome::Requeue).unwrap();
     queue.add_consumer(consumer(A, 1)).unwrap();
     assert_eq!(marks(&mut queue), [(1, true), (3000, false)]);
@@ -358,7 +363,7 @@ fn a_stuck_first_delivery_does_not_grow_memory() {
     queue.add_consumer(consumer(A, 1)).unwrap();
     queue.deliver_front().unwrap();
     for seq in 1..100_000 {
-        queue.push(message(seq));
+        queue.push(message(seq), Home::NONE);
         queue.deliver_front().unwrap();
         queue.settle(A, Seq(seq), Outcome::Ack).unwrap();
     }
@@ -378,7 +383,7 @@ fn whoever_holds_nothing_and_consumes_nothing_is_forgotten() {
         assert_eq!(queue.holders.iter().count(), 2);
         queue.settle(ChannelKey(round), dispatched.seq, Outcome::Ack).unwrap();
         assert_eq!(queue.holders.iter().count(), 1);
-        queue.release_channel(ChannelKey(round), 1);
+        queue.release_channel(ChannelKey(round), 1, |_| {});
         assert_eq!(queue.holders.iter().count(), 0);
     }
 }
@@ -392,4 +397,75 @@ fn a_dropped_queue_keeps_no_message_alive() {
     queue.settle(A, Seq(0), Outcome::Requeue).unwrap();
     drop(queue);
     assert_eq!((before, settle_message_bytes()), (0, 0));
+}
+
+#[test]
+fn what_is_gone_with_its_queue_is_told_whether_ready_or_held() {
+    let mut queue = filled(100);
+    queue.add_consumer(ConsumerOptions { prefetch: 70, ..consumer(A, 1) }).unwrap();
+    assert_eq!(turns(&mut queue).len(), 70);
+    queue.settle(A, Seq(3), Outcome::Ack).unwrap();
+    queue.settle(A, Seq(5), Outcome::Requeue).unwrap();
+    queue.park_front();
+    let detached = queue.into_detached();
+    assert_eq!(detached.remaining(), 99);
+    let mut homes: Vec<_> = detached.map(|home| home.stored().unwrap().0).collect();
+    homes.sort_unstable();
+    let expected: Vec<_> = (1..=100).filter(|segment| *segment != 4).collect();
+    assert_eq!(homes, expected);
+}
+
+#[test]
+fn a_home_is_found_and_changed_wherever_its_message_is() {
+    let mut queue = filled(3000);
+    for _ in 0..2 {
+        queue.get(A, false).unwrap();
+    }
+    queue.settle(A, Seq(0), Outcome::Requeue).unwrap();
+    for (seq, redelivered) in [(0, true), (1, false), (2, false), (1500, false), (2999, false)] {
+        let moved = Home::new(9999, 5);
+        assert_eq!(queue.kept(Seq(seq)), Some(Kept { home: home(seq), redelivered }));
+        queue.store(Seq(seq), moved);
+        assert_eq!(queue.kept(Seq(seq)), Some(Kept { home: moved, redelivered }));
+    }
+    queue.settle(A, Seq(1), Outcome::Ack).unwrap();
+    assert_eq!(queue.kept(Seq(1)), None);
+    assert_eq!(queue.kept(Seq(3000)), None);
+    queue.store(Seq(1), home(1));
+    assert_eq!(queue.get(A, true).unwrap().home, Home::new(9999, 5));
+}
+
+#[test]
+fn a_recovered_queue_goes_on_where_it_was() {
+    let mut queue = Queue::new(QueueId(1));
+    let recovered = [(3, false), (7, true), (8, false)];
+    let recovered = recovered.map(|(seq, redelivered)| Recovered {
+        seq: Seq(seq),
+        redelivered,
+        home: home(seq),
+        message: message(seq),
+    });
+    queue.recover(recovered.into_iter(), Seq(12));
+    assert_eq!((queue.ready(), queue.counters().published), (3, 3));
+    assert_eq!(queue.push(message(12), home(12)), Seq(12));
+    assert_eq!(queue.kept(Seq(12)).unwrap().home, home(12));
+    queue.add_consumer(consumer(A, 1)).unwrap();
+    assert_eq!(marks(&mut queue), [(3, false), (7, true), (8, false), (12, false)]);
+    queue.settle(A, Seq(7), Outcome::Requeue).unwrap();
+    assert_eq!(marks(&mut queue), [(7, true)]);
+}
+
+#[test]
+fn a_purge_leaves_the_places_of_what_is_held() {
+    let mut queue = filled(100);
+    assert_eq!(queue.unheld(), [(Seq(0), Seq(99))]);
+    for _ in 0..70 {
+        queue.get(A, false).unwrap();
+    }
+    for seq in (0..70).filter(|seq| ![0, 1, 33, 69].contains(seq)) {
+        queue.settle(A, Seq(seq), Outcome::Ack).unwrap();
+    }
+    assert_eq!(queue.unheld(), [(Seq(2), Seq(32)), (Seq(34), Seq(68)), (Seq(70), Seq(99))]);
+    queue.purge();
+    assert_eq!(Queue::new(QueueId(1)).unheld(), []);
 }

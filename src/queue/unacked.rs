@@ -4,12 +4,20 @@
 //! are grouped in small chunks, so that no operation touches more than one chunk and its neighbours on the
 //! list; a chunk goes when it empties, all but one, which waits for the next delivery.
 
+use std::collections::hash_map;
+use std::vec;
+
 use rustc_hash::FxHashMap;
 
+use super::Home;
+use super::ready::Entry;
 use crate::model::{Message, Seq};
 
-/// Places per chunk. What is left alone in its chunk costs `PLACES` slots of 32 bytes.
+/// Places per chunk. What is left alone in its chunk costs `PLACES` slots of 40 bytes.
 const PLACES: usize = 32;
+
+/// The same, to count places with.
+const STEP: u64 = PLACES as u64;
 
 /// No place: the end of a list.
 const NONE: u64 = u64::MAX;
@@ -50,6 +58,7 @@ impl List {
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) message: Message,
+    pub(super) home: Home,
     prev: u64,
     next: u64,
     pub(super) holder: u32,
@@ -78,16 +87,10 @@ impl Unacked {
     }
 
     /// Records a delivery to the holder with this number and list.
-    pub(super) fn insert(
-        &mut self,
-        seq: Seq,
-        message: Message,
-        redelivered: bool,
-        holder: u32,
-        list: &mut List,
-    ) {
+    pub(super) fn insert(&mut self, entry: Entry, holder: u32, list: &mut List) {
+        let Entry { seq, redelivered, home, message } = entry;
         let tail = list.tail;
-        let slot = Slot { message, prev: tail, next: NONE, holder, redelivered };
+        let slot = Slot { message, home, prev: tail, next: NONE, holder, redelivered };
         let (number, place) = locate(seq.0);
         let chunk = match self.chunks.get_mut(&number) {
             Some(chunk) => chunk,
@@ -134,6 +137,30 @@ impl Unacked {
         }
         self.len -= 1;
         Some(slot)
+    }
+
+    /// Where the message in this place is stored, and whether a client may have received it before it was handed
+    /// out.
+    pub(super) fn find(&mut self, seq: Seq) -> Option<(&mut Home, bool)> {
+        let (number, place) = locate(seq.0);
+        let slot = self.chunks.get_mut(&number)?.slots[place].as_mut()?;
+        Some((&mut slot.home, slot.redelivered))
+    }
+
+    /// Frees everything piece by piece, for a queue that is gone.
+    pub(super) fn into_homes(self) -> Homes {
+        Homes { chunks: self.chunks.into_values(), slots: Vec::new().into_iter() }
+    }
+
+    /// The places, ascending.
+    pub(super) fn seqs(&self) -> Vec<Seq> {
+        let mut chunks: Vec<_> = self.chunks.iter().collect();
+        chunks.sort_unstable_by_key(|(number, _)| **number);
+        let places = chunks.into_iter().flat_map(|(number, chunk)| {
+            let taken = (0..).zip(chunk.slots.iter()).filter(|(_, slot)| slot.is_some());
+            taken.map(move |(place, _)| Seq(number * STEP + place))
+        });
+        places.collect()
     }
 
     fn slot(&mut self, seq: u64) -> &mut Slot {
@@ -192,8 +219,28 @@ impl Chunk {
     }
 }
 
+/// Frees held messages one by one and says where each was stored.
+#[derive(Debug)]
+pub(super) struct Homes {
+    chunks: hash_map::IntoValues<u64, Chunk>,
+    slots: vec::IntoIter<Option<Slot>>,
+}
+
+impl Iterator for Homes {
+    type Item = Home;
+
+    fn next(&mut self) -> Option<Home> {
+        loop {
+            if let Some(slot) = self.slots.by_ref().flatten().next() {
+                return Some(slot.home);
+            }
+            let slots: Box<[_]> = self.chunks.next()?.slots;
+            self.slots = slots.into_vec().into_iter();
+        }
+    }
+}
+
 /// The number of a place's chunk and the index in it.
 fn locate(seq: u64) -> (u64, usize) {
-    const STEP: u64 = PLACES as u64;
     (seq / STEP, (seq % STEP) as usize)
 }

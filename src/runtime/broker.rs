@@ -2,6 +2,7 @@
 //!
 //! Invariant: front-ends reach vhosts and storage only through here.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -9,13 +10,15 @@ use std::time::Instant;
 use dashmap::DashMap;
 use tracing::{info, warn};
 
-use super::{AlarmChange, Connection, Durability, Mailbox, Memory, VhostHandle};
+use super::ledger::{Ledger, Live, number};
+use super::{AlarmChange, Connection, Durability, Mailbox, Memory, Replayed, VhostHandle};
 use crate::auth::Authenticator;
-use crate::model::{UserName, VhostName};
+use crate::model::{Definition, UserName, VhostName};
 use crate::session::{Credentials, LoginRefusal, OpenRefusal, Peer, SessionOptions};
-use crate::storage::DefinitionWriter;
+use crate::storage::Storage;
+use crate::storage::log::VhostId;
 use crate::telemetry::Counters;
-use crate::vhost::Vhost;
+use crate::vhost::{Journal, RestoreReport, Restored, Vhost, VhostOptions};
 
 /// What the broker is made of.
 #[derive(Debug)]
@@ -24,6 +27,21 @@ pub struct BrokerOptions {
     pub session: SessionOptions,
     /// Bytes of messages and buffers above which publishers are blocked.
     pub memory_watermark_bytes: u64,
+    /// Bytes that the message log may take up besides twice what is alive in it.
+    pub log_budget_bytes: u64,
+    /// Limits of every vhost.
+    pub vhost: VhostOptions,
+}
+
+/// What the storage holds at start.
+#[derive(Debug)]
+pub struct Found {
+    /// Takes what changes from here on.
+    pub storage: Storage,
+    /// What durable queues kept.
+    pub replayed: Replayed,
+    /// The definitions of each vhost.
+    pub definitions: BTreeMap<VhostName, Vec<Definition>>,
 }
 
 /// A cheap handle to the one broker of this process.
@@ -38,42 +56,82 @@ struct Shared {
     mailboxes: DashMap<usize, Arc<Mailbox>>,
     memory: Memory,
     durability: Durability,
-    definitions: Arc<DefinitionWriter>,
+    ledger: Arc<Ledger>,
     counters: Counters,
     stopping: AtomicBool,
 }
 
 impl Broker {
-    /// Puts the broker together; must be called within a tokio runtime, on which it keeps its own tasks.
+    /// Puts the broker together from what the storage holds, with these vhosts at least; must be called within a tokio
+    /// runtime, on which it keeps its own tasks. The reports say what could not be brought back.
     #[must_use]
     pub fn start(
         options: BrokerOptions,
         authenticator: Authenticator,
-        vhosts: Vec<Vhost>,
-        definitions: Arc<DefinitionWriter>,
-    ) -> Self {
+        found: Found,
+        vhosts: &[VhostName],
+    ) -> (Self, Vec<RestoreReport>) {
+        let Found { storage, replayed, definitions } = found;
+        let durable = storage.log().durable();
+        let ledger = Arc::new(Ledger::new(storage, options.log_budget_bytes));
         let shared = Shared {
             session_options: Arc::new(options.session),
             authenticator,
             vhosts: DashMap::new(),
             mailboxes: DashMap::new(),
             memory: Memory::new(options.memory_watermark_bytes),
-            durability: Durability::new(definitions.durable()),
-            definitions,
+            durability: Durability::new(durable),
+            ledger,
             counters: Counters::default(),
             stopping: AtomicBool::new(false),
         };
         let broker = Self(Arc::new(shared));
-        for vhost in vhosts {
-            broker.add_vhost(vhost);
-        }
+        let reports = broker.restore(&options.vhost, replayed, definitions, vhosts);
         let durability = broker.clone();
         tokio::spawn(async move { durability.0.durability.ring_forever().await });
-        broker
+        tokio::spawn(broker.clone().reclaim_forever());
+        (broker, reports)
     }
 
-    fn add_vhost(&self, vhost: Vhost) {
-        let handle = Arc::new(VhostHandle::new(vhost, Arc::clone(&self.0.definitions)));
+    /// Brings the vhosts back.
+    fn restore(
+        &self,
+        options: &VhostOptions,
+        replayed: Replayed,
+        mut definitions: BTreeMap<VhostName, Vec<Definition>>,
+        vhosts: &[VhostName],
+    ) -> Vec<RestoreReport> {
+        let Replayed { vhosts: mut kept, segments, mut next_vhost, .. } = replayed;
+        self.count(segments);
+        for name in vhosts.iter().chain(definitions.keys()) {
+            kept.entry(name.clone()).or_insert_with(|| {
+                next_vhost = next_vhost.max(1);
+                let id = VhostId(next_vhost);
+                next_vhost += 1;
+                (id, Restored::default())
+            });
+        }
+        let restored = kept.into_iter().map(|(name, (id, mut restored))| {
+            restored.definitions = definitions.remove(&name).unwrap_or_default();
+            let (vhost, mut report) = Vhost::restore(name, options.clone(), restored);
+            self.add_vhost(id, vhost, &mut report.journal);
+            report
+        });
+        restored.collect()
+    }
+
+    /// Counts what recovery found alive. Definitions may stand in any segment that is there.
+    fn count(&self, mut segments: BTreeMap<u32, Live>) {
+        let usage = self.0.ledger.storage().log().usage();
+        for segment in number(usage.oldest)..number(usage.newest) {
+            let live = segments.remove(&segment).unwrap_or_default();
+            self.0.ledger.found(segment, Live { defines: true, ..live });
+        }
+    }
+
+    fn add_vhost(&self, id: VhostId, vhost: Vhost, journal: &mut Journal) {
+        let handle = Arc::new(VhostHandle::new(id, vhost, Arc::clone(&self.0.ledger)));
+        handle.begin(journal);
         self.0.vhosts.insert(handle.name().clone(), Arc::clone(&handle));
         let broker = self.clone();
         tokio::spawn(async move { handle.keep_house(|| broker.fold_memory(0)).await });
@@ -130,6 +188,14 @@ impl Broker {
         self.ring_all();
     }
 
+    /// Finishes what turns have left behind: everything that was held is back in its queues. To be called when all
+    /// connections are gone.
+    pub fn finish_work(&self) {
+        for vhost in self.vhosts() {
+            vhost.finish_work();
+        }
+    }
+
     pub(super) fn session_options(&self) -> &Arc<SessionOptions> {
         &self.0.session_options
     }
@@ -153,9 +219,30 @@ impl Broker {
         self.vhost(name.as_str()).ok_or_else(|| OpenRefusal::NoVhost(name.clone()))
     }
 
-    /// Appending definitions must wait until the disk has caught up.
-    pub(super) fn definitions_full(&self) -> bool {
-        self.0.definitions.is_full()
+    /// Appending must wait until the disk has caught up.
+    pub(super) fn outruns_disk(&self) -> bool {
+        let storage = self.0.ledger.storage();
+        storage.log().congested() || storage.definitions().is_full()
+    }
+
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.0.ledger
+    }
+
+    /// Where everything is kept.
+    #[must_use]
+    pub fn storage(&self) -> &Storage {
+        self.0.ledger.storage()
+    }
+
+    /// All vhosts, in no particular order.
+    pub(super) fn vhosts(&self) -> Vec<Arc<VhostHandle>> {
+        self.0.vhosts.iter().map(|handle| Arc::clone(&handle)).collect()
+    }
+
+    /// The vhost of this id in the log.
+    pub(super) fn vhost_of_log(&self, id: VhostId) -> Option<Arc<VhostHandle>> {
+        self.vhosts().into_iter().find(|handle| handle.id == id)
     }
 
     pub(super) fn fold_memory(&self, buffers_changed_bytes: i64) {

@@ -150,7 +150,7 @@ impl Connection {
     /// Whether this connection has changed definitions that are not durable, and too many such changes wait.
     fn outruns_disk(&self) -> bool {
         self.definitions_until > LogPosition::START
-            && self.broker.definitions_full()
+            && self.broker.outruns_disk()
             && self.definitions_until > self.broker.durability().position()
     }
 

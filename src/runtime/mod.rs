@@ -6,13 +6,18 @@
 mod broker;
 mod connection;
 mod durability;
+mod journal;
+mod ledger;
 mod mailbox;
 mod memory;
+mod reclaim;
+mod recovery;
 mod vhost_handle;
 
-pub use broker::{Broker, BrokerOptions};
+pub use broker::{Broker, BrokerOptions, Found};
 pub use connection::{Connection, Next};
 pub use durability::Durability;
 pub use mailbox::Mailbox;
 pub use memory::{AlarmChange, Memory};
+pub use recovery::{Replay, Replayed};
 pub use vhost_handle::VhostHandle;

@@ -1,8 +1,8 @@
 //! A vhost as the runtime holds it: the pure state under its lock, the published snapshot, and the bells of
 //! the connections attached to it.
 //!
-//! Invariant: definitions are appended and snapshots published while the state's lock is held, so that the
-//! order of the log is the order of the changes and no reply overtakes the snapshot that shows it.
+//! Invariant: what a turn changed is appended to the log and snapshots are published while the state's lock is held,
+//! so that the order of the log is the order of the changes and no reply overtakes the snapshot that shows it.
 
 use std::sync::Arc;
 
@@ -12,27 +12,37 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 use super::Mailbox;
+use super::journal::Scribe;
+use super::ledger::{Ledger, Outgoing};
 use crate::model::{ConnectionKey, LogPosition, Message, VhostName};
-use crate::queue::Detached;
-use crate::storage::DefinitionWriter;
+use crate::queue::{Detached, Home, Queue};
+use crate::storage::log::VhostId;
 use crate::telemetry::printable;
 use crate::topology::Topology;
 use crate::vhost::{
-    Command, Conflict, Effects, Event, IneffectiveArguments, OperatorReport, OperatorTopology, Vhost,
+    Command, Conflict, Effects, Event, IneffectiveArguments, Journal, OperatorReport, OperatorTopology, Vhost,
 };
 
 /// One vhost, shared by its connections.
 #[derive(Debug)]
 pub struct VhostHandle {
     name: VhostName,
-    state: Mutex<Vhost>,
+    pub(super) id: VhostId,
+    pub(super) state: Mutex<State>,
     topology: RwLock<Arc<Topology>>,
     mailboxes: DashMap<ConnectionKey, Arc<Mailbox>>,
-    definitions: Arc<DefinitionWriter>,
+    pub(super) ledger: Arc<Ledger>,
     /// Rung when work was left for later slices.
     work_left: Notify,
     /// What is gone and takes long to free.
     garbage: Mutex<Vec<Detached>>,
+}
+
+/// What the lock protects.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) vhost: Vhost,
+    pub(super) scribe: Scribe,
 }
 
 /// Buffers of one caller, kept between turns so that a turn allocates nothing.
@@ -42,16 +52,25 @@ pub(super) struct TurnBuffers {
 }
 
 impl VhostHandle {
-    pub(super) fn new(vhost: Vhost, definitions: Arc<DefinitionWriter>) -> Self {
+    pub(super) fn new(id: VhostId, vhost: Vhost, ledger: Arc<Ledger>) -> Self {
         Self {
             name: vhost.name().clone(),
+            id,
             topology: RwLock::new(Arc::new(vhost.topology().clone())),
-            state: Mutex::new(vhost),
+            state: Mutex::new(State { vhost, scribe: Scribe::new(id) }),
             mailboxes: DashMap::new(),
-            definitions,
+            ledger,
             work_left: Notify::new(),
             garbage: Mutex::default(),
         }
+    }
+
+    /// Stores the vhost's identity and what its restoration has changed.
+    pub(super) fn begin(&self, journal: &mut Journal) {
+        let mut effects = Effects { journal: std::mem::take(journal), ..Effects::default() };
+        let mut state = self.state.lock();
+        state.scribe.identify(self.name());
+        self.publish(&mut state, &mut effects);
     }
 
     /// Its name.
@@ -67,7 +86,7 @@ impl VhostHandle {
     }
 
     pub(super) fn attach(&self, mailbox: Arc<Mailbox>) -> ConnectionKey {
-        let key = self.state.lock().attach();
+        let key = self.state.lock().vhost.attach();
         self.mailboxes.insert(key, mailbox);
         key
     }
@@ -110,11 +129,11 @@ impl VhostHandle {
     ) -> LogPosition {
         let effects = &mut buffers.effects;
         let position = {
-            let mut vhost = self.state.lock();
+            let mut state = self.state.lock();
             // Half a turn must never become visible: a panic in here ends the process, and recovery decides.
             let guard = AbortOnPanic;
-            change(&mut vhost, effects);
-            let position = self.publish(&vhost, effects);
+            change(&mut state.vhost, effects);
+            let position = self.publish(&mut state, effects);
             std::mem::forget(guard);
             position
         };
@@ -133,32 +152,75 @@ impl VhostHandle {
             );
         }
         free(&mut effects.discarded);
-        let of_deleted = effects.deleted.drain(..).map(|mut queue| queue.purge());
+        let of_deleted = effects.deleted.drain(..).map(Queue::into_detached);
         self.discard(effects.purged.drain(..).chain(of_deleted));
         position
     }
 
     /// Frees at once what is little, and leaves the rest to the house-keeping.
     fn discard(&self, gone: impl Iterator<Item = Detached>) {
-        for detached in gone {
+        for mut detached in gone {
             if detached.remaining() > FREED_AT_ONCE {
                 self.garbage.lock().push(detached);
                 self.work_left.notify_one();
+            } else {
+                self.free_homes(&mut detached);
             }
         }
     }
 
-    fn publish(&self, vhost: &Vhost, effects: &mut Effects) -> LogPosition {
+    /// Frees messages, and counts where they were stored. Returns how many they were.
+    fn free_homes(&self, homes: &mut dyn Iterator<Item = Home>) -> usize {
+        let mut journal = Journal::default();
+        let mut count = 0;
+        for home in homes {
+            count += 1;
+            if let Some((segment, bytes)) = home.stored() {
+                journal.freed(segment, bytes);
+            }
+        }
+        if !journal.freed.is_empty() {
+            self.ledger.free(&journal.freed);
+        }
+        count
+    }
+
+    /// Publishes what a turn has changed: the snapshot, and what is to survive a restart. Returns what the replies of
+    /// the turn wait for.
+    fn publish(&self, state: &mut State, effects: &mut Effects) -> LogPosition {
+        let State { vhost, scribe } = state;
         if std::mem::take(&mut effects.topology_changed) {
             *self.topology.write() = Arc::new(vhost.topology().clone());
         }
         let relies = std::mem::take(&mut effects.relies_on_definitions);
-        if effects.definitions.is_empty() && !relies {
+        let journal = &mut effects.journal;
+        if journal.is_empty() && effects.definitions.is_empty() && !relies {
+            journal.waited_for = false;
             return LogPosition::START;
         }
-        let position = self.definitions.append(&self.name, &effects.definitions);
+        scribe.write(vhost, journal);
+        let nothing = scribe.batch.is_empty() && effects.definitions.is_empty();
+        let waits = relies || (!nothing && (journal.waited_for || !effects.definitions.is_empty()));
+        if nothing && !waits && journal.freed.is_empty() {
+            journal.clear();
+            return LogPosition::START;
+        }
+        let stored = self.ledger.append(Outgoing {
+            batch: &mut scribe.batch,
+            vhost: &self.name,
+            definitions: &effects.definitions,
+            defines: scribe.identifies,
+            place_bytes: &scribe.place_bytes,
+            freed: &journal.freed,
+            waits,
+        });
+        for (&(queue, seq), &bytes) in scribe.places.iter().zip(&scribe.place_bytes) {
+            vhost.store(queue, seq, stored.home(bytes));
+        }
+        scribe.clear();
+        journal.clear();
         effects.definitions.clear();
-        position
+        if waits { stored.position } else { LogPosition::START }
     }
 
     /// Brings an operator's file into force.
@@ -173,6 +235,18 @@ impl VhostHandle {
         result
     }
 
+    /// Finishes what turns have left behind, without a pause.
+    pub(super) fn finish_work(&self) {
+        let mut buffers = TurnBuffers::default();
+        let mut more = true;
+        while more {
+            self.change(&mut buffers, |vhost, effects| {
+                vhost.work(effects);
+                more = std::mem::take(&mut effects.more_work);
+            });
+        }
+    }
+
     /// Finishes, slice by slice, what turns have left behind, for as long as the broker runs.
     pub(super) async fn keep_house(&self, fold: impl Fn()) {
         let mut buffers = TurnBuffers::default();
@@ -180,7 +254,7 @@ impl VhostHandle {
             self.work_left.notified().await;
             let garbage = std::mem::take(&mut *self.garbage.lock());
             for mut detached in garbage {
-                while detached.by_ref().take(FREED_AT_A_TIME).count() == FREED_AT_A_TIME {
+                while self.free_homes(&mut detached.by_ref().take(FREED_AT_A_TIME)) == FREED_AT_A_TIME {
                     fold();
                     tokio::task::yield_now().await;
                 }

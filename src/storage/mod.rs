@@ -1,12 +1,12 @@
-//! What survives a restart: the durable definitions of all vhosts.
+//! What survives a restart: what durable queues keep and the durable definitions of all vhosts, in one message log,
+//! with a metadata store beside it from which a restart finds the definitions quickly.
 //!
-//! In: ordered changes of definitions, from any vhost. Out: the position of each change at once, the durable
-//! position as the disk catches up, and at start everything that was durable. Replies that promise durability
-//! wait for positions, so that changes are synced in groups.
+//! In: the batches of the vhosts' turns. Out: the position of each batch at once, the durable position as the disk
+//! catches up, and at start everything that is there. Replies that promise durability wait for positions, so that
+//! turns are synced in groups.
 //!
-//! Invariant: a position is published only after everything up to it would survive a power cut, and after a failed
-//! sync no position is published any more. What is read back was checked against the sums it was written with.
-//! What exactly is promised stands in `docs/decisions/0002-definitions-before-the-log.md`.
+//! Invariant: the log is the truth. The store follows it and is never ahead of it; without the store the log alone
+//! gives the same definitions. `docs/decisions/0004-one-log.md` says why.
 
 mod checksum;
 mod copy;
@@ -17,18 +17,27 @@ mod record;
 mod repair;
 mod sled_store;
 mod store;
+mod told;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use thiserror::Error;
+
+use self::log::{Appended, Batch, Log, LogOptions, OsFileSystem, Placed, Record, RecoveryReport};
+use self::told::{Told, View, difference};
+use self::writer::LogWatch;
+use crate::model::{Definition, DefinitionChange, VhostName};
 
 pub use directory::{DataDirectory, DirectoryError};
 pub use record::{RecordChange, RecordError};
 pub use repair::{Damage, OpenReport};
 pub use sled_store::SledStore;
-pub use store::{Contents, MetadataStore, StoreError};
+pub use store::{MetadataStore, StoreError};
+pub use told::Source;
 pub use writer::{DefinitionWriter, FailureText};
 
 /// Where and within which bounds definitions are kept.
@@ -41,25 +50,99 @@ pub struct Options {
     pub max_pending_bytes: usize,
     /// Memory for pages of the metadata store, in bytes.
     pub cache_bytes: u64,
+    /// How the message log works.
+    pub log: LogOptions,
 }
 
 impl Options {
-    /// The defaults, with this data directory: 64 MiB may be pending, 16 MiB are cached.
+    /// The defaults, with this data directory: 64 MiB of definitions may be pending, 16 MiB are cached.
     #[must_use]
-    pub fn new(directory: PathBuf) -> Self {
-        Self { directory, max_pending_bytes: 64 << 20, cache_bytes: 16 << 20 }
+    pub fn new(directory: PathBuf, log: LogOptions) -> Self {
+        Self { directory, max_pending_bytes: 64 << 20, cache_bytes: 16 << 20, log }
     }
+}
+
+/// The storage of a node. Cheap calls from any thread; nothing here waits for the disk but [`Storage::shutdown`].
+#[derive(Debug)]
+pub struct Storage {
+    log: Log,
+    /// Holds the data directory's lock until it is shut down or dropped.
+    definitions: DefinitionWriter,
+}
+
+impl Storage {
+    /// The message log.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// What keeps the metadata store up with the log.
+    #[must_use]
+    pub fn definitions(&self) -> &DefinitionWriter {
+        &self.definitions
+    }
+
+    /// Appends the records of one vhost's turn and the definitions that it changed, to come back together, and empties
+    /// the batch. To be called while the vhost is locked. `waits` says that somebody waits for the position.
+    pub fn append(
+        &self,
+        batch: &mut Batch,
+        vhost: &VhostName,
+        changes: &[DefinitionChange],
+        waits: bool,
+    ) -> Appended {
+        if changes.is_empty() {
+            return self.log.append(batch, waits);
+        }
+        let changes: Vec<_> = changes.iter().map(|change| RecordChange::new(vhost, change)).collect();
+        changes.iter().for_each(|change| define(batch, change));
+        self.definitions.follow(changes, || self.log.append(batch, waits))
+    }
+
+    /// Appends a definition that is in force once more, because the segment it stands in is about to be retired.
+    pub fn define_again(batch: &mut Batch, vhost: &VhostName, definition: &Definition) {
+        define(batch, &RecordChange::new(vhost, &DefinitionChange::Put(definition.clone())));
+    }
+
+    /// Makes everything appended durable and closes log and store. Blocks until the disk has it. Only if nobody holds a
+    /// message any more is the stop a clean one, after which it is known which messages were delivered.
+    ///
+    /// # Errors
+    /// If not everything appended is durable.
+    pub fn shutdown(&self, clean: bool) -> Result<(), log::ShutdownError> {
+        let ended = if clean { self.log.shutdown() } else { self.log.abandon() };
+        // A store that fell behind is found out at the next start, and brought up from the log.
+        let _ = self.definitions.shutdown();
+        ended
+    }
+}
+
+fn define(batch: &mut Batch, change: &RecordChange) {
+    batch.push(&Record::Define { key: &change.key, value: change.value.as_deref() });
+}
+
+/// The definition that a [`Record::Define`] is about, if it exists from there on.
+///
+/// # Errors
+/// If the bytes are not a definition.
+pub fn read_definition(key: &[u8], value: &[u8]) -> Result<(VhostName, Definition), RecordError> {
+    record::decode(key, value)
 }
 
 /// What [`open`] found and started.
 #[derive(Debug)]
 pub struct Opened {
-    /// Takes changes from here on. Holds the data directory's lock until it is shut down or dropped.
-    pub writer: DefinitionWriter,
-    /// Everything that was durable.
-    pub contents: Contents,
-    /// How the store was found; damage is to be said loudly.
+    /// Takes batches from here on.
+    pub storage: Storage,
+    /// The durable definitions by vhost: exchanges first, then queues, then bindings.
+    pub definitions: BTreeMap<VhostName, Vec<Definition>>,
+    /// Where they were found.
+    pub source: Source,
+    /// How the metadata store was found.
     pub report: OpenReport,
+    /// How the log was found; damage is to be said loudly.
+    pub recovery: RecoveryReport,
 }
 
 /// Why the storage cannot be opened. Nothing was lost; the cause has to be removed.
@@ -100,23 +183,90 @@ pub enum OpenError {
     /// The operating system gave no thread.
     #[error("cannot start the thread that writes definitions: {0}")]
     Thread(io::Error),
+    /// The message log cannot be used.
+    #[error(transparent)]
+    Log(#[from] log::OpenError),
+    /// The log holds a definition that cannot be understood, with a sum that is right.
+    #[error(
+        "the message log holds a definition that this release cannot read: {0}; start the release that wrote it, or a later one"
+    )]
+    Definition(RecordError),
 }
 
-/// Locks the data directory, reads what is durable, and starts to take changes.
+/// The log's directory in the data directory.
+const LOG: &str = "log";
+
+/// Definitions that go into one batch when all of them are written.
+const DEFINITIONS_PER_BATCH: usize = 1_000;
+
+/// Locks the data directory, reads what is there, and starts to take batches. The visitor gets every record of the
+/// log but definitions, in order.
 ///
-/// A damaged store is no error: it is moved aside, what can be read of it is kept, and the report says so.
+/// Damage is no error: what is damaged is kept, what can be read is used, and the reports say so.
 ///
 /// # Errors
-/// If the directory, the format or the operating system is in the way.
-pub fn open(options: &Options) -> Result<Opened, OpenError> {
+/// If the directory, a newer format or the operating system is in the way.
+pub fn open(options: &Options, visitor: &mut dyn FnMut(Placed<'_>)) -> Result<Opened, OpenError> {
     let directory = DataDirectory::open(&options.directory)?;
+    let log_path = options.directory.join(LOG);
     let (mut store, report) = SledStore::open(directory, options.cache_bytes)?;
-    let contents = store
-        .load()
+    let intact = (!matches!(report, OpenReport::Damaged(_))).then(|| store.position());
+    let view = View { intact, records: store.take_records() };
+
+    let files =
+        OsFileSystem::open(&log_path).map_err(|source| OpenError::Io { path: log_path.clone(), source })?;
+    let log_options = LogOptions { start: store.position(), ..options.log.clone() };
+    let mut told = Told::default();
+    let (log, recovery) = Log::open(Arc::new(files), log_options, &mut |placed| {
+        told.batch(placed.position);
+        match placed.record {
+            Record::Define { key, value } => told.define(placed.position, key, value),
+            _ => visitor(placed),
+        }
+    })?;
+    let last = *log.durable().borrow();
+    let (records, source) = told.resolve(&view, last, !recovery.damage.is_empty());
+    let definitions = decode(&records)?;
+    if recovery.batches == 0 {
+        write_all(&log, &records);
+    }
+    let changes = difference(view.records, &records);
+    let brought_up = store::guarded(|| {
+        if store.position() == last && changes.is_empty() {
+            return Ok(());
+        }
+        store.apply(last, &changes)?;
+        store.flush()
+    });
+    brought_up
         .map_err(|error| OpenError::Unusable { path: options.directory.clone(), cause: error.to_string() })?;
-    let writer = DefinitionWriter::start(Box::new(store), contents.position, options.max_pending_bytes)
+    let watch = LogWatch { durable: log.durable(), failed: log.failed() };
+    let definitions_writer = DefinitionWriter::start(Box::new(store), last, options.max_pending_bytes, watch)
         .map_err(OpenError::Thread)?;
-    Ok(Opened { writer, contents, report })
+    let storage = Storage { log, definitions: definitions_writer };
+    Ok(Opened { storage, definitions, source, report, recovery })
+}
+
+fn decode(records: &told::Records) -> Result<BTreeMap<VhostName, Vec<Definition>>, OpenError> {
+    let mut definitions: BTreeMap<VhostName, Vec<Definition>> = BTreeMap::new();
+    for (key, value) in records {
+        let (vhost, definition) = record::decode(key, value).map_err(OpenError::Definition)?;
+        definitions.entry(vhost).or_default().push(definition);
+    }
+    Ok(definitions)
+}
+
+/// Tells a log that has just begun what there is. A crash in the middle leaves a log that has batches and not all
+/// definitions; the store, which is of the position before the first of them, has the others.
+fn write_all(log: &Log, records: &told::Records) {
+    let mut batch = Batch::new();
+    for (at, (key, value)) in records.iter().enumerate() {
+        batch.push(&Record::Define { key, value: Some(value) });
+        if (at + 1) % DEFINITIONS_PER_BATCH == 0 {
+            log.append(&mut batch, false);
+        }
+    }
+    log.append(&mut batch, true);
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use super::directory::{sync_directory, sync_files};
 use super::mark::Mark;
 use super::record::RecordChange;
 use super::sled_store::{FORMAT, Found, Tree, environment};
-use super::store::{Contents, StoreError, guarded};
+use super::store::{StoreError, guarded};
 use crate::model::LogPosition;
 
 /// Names in the data directory.
@@ -74,9 +74,10 @@ impl fmt::Display for OpenReport {
 #[derive(Debug)]
 pub(super) struct Verified {
     pub(super) tree: Tree,
-    pub(super) contents: Contents,
-    /// The same as stored, for the copy.
-    records: Vec<RecordChange>,
+    /// The position of the last change.
+    pub(super) position: LogPosition,
+    /// What it holds.
+    pub(super) records: Vec<RecordChange>,
 }
 
 /// What became of an attempt to open.
@@ -113,7 +114,7 @@ pub(super) fn open(directory: &Path, cache_bytes: u64) -> Result<(Verified, Mark
         place.replace(LogPosition::START, &[])?;
         (place.reopen(LogPosition::START)?, OpenReport::Created)
     };
-    let position = verified.contents.position;
+    let position = verified.position;
     copy::write(directory, position, &verified.records).map_err(at(directory))?;
     let mark = Mark::create(&mark_path, position).map_err(at(&mark_path))?;
     sync_directory(directory).map_err(at(directory))?;
@@ -151,9 +152,9 @@ fn attempt(store: &Path, cache_bytes: u64, marked: Option<LogPosition>) -> Resul
     let state = found.state;
     let checked = read.and_then(|()| check(&mut found, marked));
     match checked {
-        Ok(contents) => {
+        Ok(position) => {
             tree.adopt(state.unwrap_or_default());
-            Ok(Attempt::Verified(Box::new(Verified { tree, contents, records: found.intact })))
+            Ok(Attempt::Verified(Box::new(Verified { tree, position, records: found.intact })))
         }
         Err(error) => {
             // A panic while sled is dropped says nothing that is not known already.
@@ -167,14 +168,14 @@ fn attempt(store: &Path, cache_bytes: u64, marked: Option<LogPosition>) -> Resul
     }
 }
 
-fn check(found: &mut Found, marked: Option<LogPosition>) -> Result<Contents, StoreError> {
-    let contents = found.checked()?;
+fn check(found: &mut Found, marked: Option<LogPosition>) -> Result<LogPosition, StoreError> {
+    let position = found.checked()?;
     match marked {
-        Some(marked) if contents.position < marked => Err(StoreError::Damaged(format!(
+        Some(marked) if position < marked => Err(StoreError::Damaged(format!(
             "it ends at change {}, but change {} was durable",
-            contents.position.0, marked.0
+            position.0, marked.0
         ))),
-        _ => Ok(contents),
+        _ => Ok(position),
     }
 }
 

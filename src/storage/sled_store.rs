@@ -24,8 +24,8 @@ use super::directory::DataDirectory;
 use super::mark::Mark;
 use super::record::{self, RecordChange};
 use super::repair::{self, OpenReport};
-use super::store::{Contents, MetadataStore, StoreError};
-use crate::model::{Definition, LogPosition, VhostName};
+use super::store::{MetadataStore, StoreError};
+use crate::model::LogPosition;
 
 /// The newest format this release reads, and the one it writes.
 pub(super) const FORMAT: u32 = 1;
@@ -44,8 +44,8 @@ const HEADER_BYTES: usize = 12;
 pub struct SledStore {
     tree: Tree,
     mark: Mark,
-    /// What was read when the store was checked, for the first [`MetadataStore::load`].
-    contents: Option<Contents>,
+    /// What was read when the store was opened, until somebody takes it.
+    records: Vec<RecordChange>,
     /// The lock lives as long as the store.
     directory: DataDirectory,
 }
@@ -57,21 +57,22 @@ impl SledStore {
     /// If the format is newer than this release, or if the operating system is in the way.
     pub fn open(directory: DataDirectory, cache_bytes: u64) -> Result<(Self, OpenReport), OpenError> {
         let (opened, mark, report) = repair::open(directory.path(), cache_bytes)?;
-        let contents = Some(opened.contents);
-        Ok((Self { tree: opened.tree, mark, contents, directory }, report))
+        Ok((Self { tree: opened.tree, mark, records: opened.records, directory }, report))
+    }
+
+    /// The records that the store held when it was opened, once.
+    pub(super) fn take_records(&mut self) -> Vec<RecordChange> {
+        mem::take(&mut self.records)
+    }
+
+    /// The position of the last change applied.
+    pub(super) fn position(&self) -> LogPosition {
+        self.tree.state.position
     }
 }
 
 impl MetadataStore for SledStore {
-    fn load(&mut self) -> Result<Contents, StoreError> {
-        match self.contents.take() {
-            Some(contents) => Ok(contents),
-            None => self.tree.read()?.checked(),
-        }
-    }
-
     fn apply(&mut self, position: LogPosition, changes: &[RecordChange]) -> Result<(), StoreError> {
-        self.contents = None;
         self.tree.apply(position, changes)
     }
 
@@ -81,8 +82,8 @@ impl MetadataStore for SledStore {
     }
 
     fn close(&mut self) -> Result<(), StoreError> {
-        let mut found = self.tree.read()?;
-        let position = found.checked()?.position;
+        let found = self.tree.read()?;
+        let position = found.checked()?;
         copy::write(self.directory.path(), position, &found.intact).map_err(StoreError::Sync)
     }
 }
@@ -117,7 +118,6 @@ pub(super) struct Found {
     totals: State,
     /// What the first record that is not intact has.
     fault: Option<String>,
-    definitions: BTreeMap<VhostName, Vec<Definition>>,
 }
 
 /// How often, and how long apart, a store that is still locked is tried: two seconds in all.
@@ -249,8 +249,8 @@ impl Tree {
 }
 
 impl Found {
-    /// The contents, if the store adds up.
-    pub(super) fn checked(&mut self) -> Result<Contents, StoreError> {
+    /// The position of the last change, if the store adds up.
+    pub(super) fn checked(&self) -> Result<LogPosition, StoreError> {
         let damaged = |text: String| Err(StoreError::Damaged(text));
         if let Some(fault) = &self.fault {
             return damaged(fault.clone());
@@ -262,7 +262,7 @@ impl Found {
             let (found, expected) = (self.totals.records, state.records);
             return damaged(format!("its {found} definitions are not the {expected} that were written"));
         }
-        Ok(Contents { position: state.position, definitions: mem::take(&mut self.definitions) })
+        Ok(state.position)
     }
 
     fn fault(&mut self, text: impl Into<String>) {
@@ -278,8 +278,7 @@ impl Found {
             return self.fault("a record that is not what was written");
         }
         match record::decode(&record.key, value) {
-            Ok((vhost, definition)) => {
-                self.definitions.entry(vhost).or_default().push(definition);
+            Ok(_) => {
                 self.totals.records += 1;
                 self.totals.sum = self.totals.sum.wrapping_add(sum);
                 self.intact.push(RecordChange { value: Some(value.to_vec()), key: record.key });

@@ -2,31 +2,15 @@
 //!
 //! Invariant: a batch is applied as a whole or not at all, and the position it carries is stored with it.
 
-use std::collections::BTreeMap;
 use std::io;
 
 use thiserror::Error;
 
 use super::record::RecordChange;
-use crate::model::{Definition, LogPosition, VhostName};
-
-/// Everything a store holds.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Contents {
-    /// The position of the last change.
-    pub position: LogPosition,
-    /// Definitions by vhost: exchanges first, then queues, then bindings.
-    pub definitions: BTreeMap<VhostName, Vec<Definition>>,
-}
+use crate::model::LogPosition;
 
 /// A store of definitions. After an error it is not used any more.
 pub trait MetadataStore: Send {
-    /// Reads the definitions of all vhosts.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    fn load(&mut self) -> Result<Contents, StoreError>;
-
     /// Applies the changes in order, all or none, and stores the position of the last of them.
     ///
     /// # Errors

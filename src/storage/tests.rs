@@ -1,6 +1,8 @@
-//! The store on a real disk: reopened, copied at a moment, damaged.
+//! The metadata store alone, on a real disk: reopened, copied at a moment, damaged. `whole` has the log beside it.
 //!
 //! A copy of the data directory is what `kill -9` leaves: everything written and nothing of the process.
+
+mod whole;
 
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
@@ -10,6 +12,10 @@ use ferrymq_protocol::table::{Table, Value};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::log::SegmentNumber;
 use super::record::tests::any_definition;
 use super::*;
 use crate::model::{
@@ -54,14 +60,67 @@ fn vhost(name: &str) -> VhostName {
     VhostName::from(name)
 }
 
-fn open_at(path: &Path) -> Opened {
-    open(&Options::new(path.to_owned())).expect("the storage opens")
+/// A store and the thread that writes it, as a log would drive it whose batches are durable at once.
+struct Opened {
+    writer: Writer,
+    contents: Contents,
+    report: OpenReport,
 }
 
-fn wait(writer: &DefinitionWriter, position: LogPosition) {
+struct Contents {
+    position: LogPosition,
+    definitions: BTreeMap<VhostName, Vec<Definition>>,
+}
+
+struct Writer {
+    store: DefinitionWriter,
+    last: Mutex<LogPosition>,
+    _durable: watch::Sender<LogPosition>,
+    _failed: watch::Sender<Option<FailureText>>,
+}
+
+#[allow(clippy::unwrap_in_result, reason = "only what the test is about is an error")]
+fn open_store(path: &Path) -> Result<Opened, OpenError> {
+    let (mut store, report) = SledStore::open(DataDirectory::open(path)?, 1 << 20)?;
+    let position = store.position();
+    let records =
+        store.take_records().into_iter().map(|record| (record.key, record.value.expect("it is there")));
+    let contents =
+        Contents { position, definitions: decode(&records.collect()).expect("the store has checked") };
+    let (durable_sender, durable) = watch::channel(LogPosition(u64::MAX));
+    let (failed_sender, failed) = watch::channel(None);
+    let log = LogWatch { durable, failed };
+    let store = DefinitionWriter::start(Box::new(store), position, 64 << 20, log).expect("a thread");
+    let writer =
+        Writer { store, last: Mutex::new(position), _durable: durable_sender, _failed: failed_sender };
+    Ok(Opened { writer, contents, report })
+}
+
+fn open_at(path: &Path) -> Opened {
+    open_store(path).expect("the store opens")
+}
+
+impl Writer {
+    /// Without changes, the position of everything appended before.
+    fn append(&self, vhost: &VhostName, changes: &[DefinitionChange]) -> LogPosition {
+        let mut last = self.last.lock();
+        if !changes.is_empty() {
+            last.0 += 1;
+            let changes = changes.iter().map(|change| RecordChange::new(vhost, change)).collect();
+            self.store.follow(changes, || Appended { position: *last, segment: SegmentNumber(1) });
+        }
+        *last
+    }
+
+    fn shutdown(&self) -> Result<(), FailureText> {
+        self.store.shutdown()
+    }
+}
+
+fn wait(writer: &Writer, position: LogPosition) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let mut durable = writer.durable();
-    runtime.block_on(durable.wait_for(|durable| *durable >= position)).expect("the writer lives");
+    let mut applied = writer.store.applied();
+    runtime.block_on(applied.wait_for(|applied| *applied >= position)).expect("the writer lives");
 }
 
 /// What `kill -9` at this moment leaves, in a new directory.
@@ -188,7 +247,7 @@ fn random_changes_survive_kills_like_a_model_does() {
     let mut runner = seeded();
     let pool: Vec<_> =
         (0..30).map(|_| any_definition().new_tree(&mut runner).expect("a definition").current()).collect();
-    let mut model = std::collections::BTreeMap::new();
+    let mut model = BTreeMap::new();
     let mut killed = tempfile::tempdir().unwrap();
     for _ in 0..8 {
         let Opened { writer, contents, .. } = open_at(killed.path());
@@ -259,7 +318,7 @@ fn a_killed_process_loses_nothing_it_reported() {
     let reported = |line: io::Result<String>| line.ok()?.split_once("durable ")?.1.parse::<u64>().ok();
     let mut reports = lines.filter_map(reported);
     let early = reports.by_ref().nth(100).expect("it reports until it is killed");
-    let refusal = open(&Options::new(root.path().to_owned())).unwrap_err().to_string();
+    let refusal = open_store(root.path()).map(drop).unwrap_err().to_string();
     assert!(refusal.contains(&format!("process {}", child.id())), "{refusal}");
     child.kill().unwrap();
     child.wait().unwrap();
@@ -280,7 +339,7 @@ fn index(runner: &mut TestRunner, below: usize) -> usize {
 fn a_second_process_is_refused() {
     let root = tempfile::tempdir().unwrap();
     let _opened = open_at(root.path());
-    let refusal = open(&Options::new(root.path().to_owned())).unwrap_err();
+    let refusal = open_store(root.path()).map(drop).unwrap_err();
     assert!(matches!(refusal, OpenError::Directory(DirectoryError::InUse { .. })), "{refusal}");
 }
 
@@ -297,7 +356,7 @@ fn a_newer_format_is_refused_and_left_alone() {
     db.flush().unwrap();
     drop(db);
     for _ in 0..2 {
-        let refusal = open(&Options::new(root.path().to_owned())).unwrap_err();
+        let refusal = open_store(root.path()).map(drop).unwrap_err();
         assert!(matches!(refusal, OpenError::NewerFormat { found: 2, known: 1, .. }), "{refusal}");
         assert!(refusal.to_string().contains("use the release that wrote it"), "{refusal}");
     }
@@ -420,7 +479,7 @@ fn a_creation_that_was_interrupted_starts_over() {
 /// Opens a damaged copy. It may be whole or not, but the API must not panic, whatever is kept was written, and
 /// whatever is missing is reported.
 fn open_damaged(path: &Path, queues: &[Definition], what: &str) -> OpenReport {
-    let Opened { contents, report, writer } = open(&Options::new(path.to_owned())).expect(what);
+    let Opened { contents, report, writer } = open_store(path).expect(what);
     let found: Vec<_> = contents.definitions.values().flatten().collect();
     assert!(found.iter().all(|definition| queues.contains(definition)), "{what}: made up");
     match &report {

@@ -1,10 +1,10 @@
-//! The thread that makes definitions durable, in groups.
+//! The thread that keeps the metadata store up with the log, in groups.
 //!
-//! In: changes, in the order of their vhosts' turns. Out: the durable position. Whatever gathers during a sync is
-//! the next batch, so that a hundred thousand declares cost a few syncs and a single one waits for one.
+//! In: changes of definitions, each with its position in the log. Whatever gathers while a group is being written is
+//! the next one. Nobody waits for it: what is promised stands in the log.
 //!
-//! Invariant: positions ascend in the order of [`DefinitionWriter::append`]; a published position is durable with
-//! everything before it; after the first error none is published.
+//! Invariant: changes are applied in the order of their positions and only once the log is durable up to them, so
+//! that the store is never ahead of the log; after the first error nothing is applied any more.
 
 use std::fmt;
 use std::io;
@@ -13,20 +13,28 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use parking_lot::{Condvar, Mutex};
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+use super::log::Appended;
 use super::record::RecordChange;
 use super::store::{MetadataStore, StoreError, guarded};
-use crate::model::{DefinitionChange, LogPosition, VhostName};
+use crate::model::LogPosition;
 
-/// Why definitions cannot be made durable any more, for people.
+/// Why something cannot be made durable any more, for people.
 pub type FailureText = Arc<str>;
+
+/// What the log has told so far.
+pub(super) struct LogWatch {
+    pub(super) durable: watch::Receiver<LogPosition>,
+    pub(super) failed: watch::Receiver<Option<FailureText>>,
+}
 
 /// Takes changes of definitions. Dropping it is [`DefinitionWriter::shutdown`].
 pub struct DefinitionWriter {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    durable: watch::Receiver<LogPosition>,
+    applied: watch::Receiver<LogPosition>,
     failed: watch::Receiver<Option<FailureText>>,
     max_pending_bytes: usize,
 }
@@ -40,10 +48,10 @@ struct Shared {
 struct Pending {
     changes: Vec<RecordChange>,
     bytes: usize,
-    /// The position of the last change appended.
+    /// The position of the last change.
     last: LogPosition,
     closing: bool,
-    /// Changes are dropped: the store failed.
+    /// Changes are dropped: the store failed, or the log.
     failed: bool,
 }
 
@@ -55,7 +63,7 @@ impl Pending {
 
 /// What the thread tells the others.
 struct Published {
-    durable: watch::Sender<LogPosition>,
+    applied: watch::Sender<LogPosition>,
     failed: watch::Sender<Option<FailureText>>,
 }
 
@@ -64,70 +72,68 @@ impl DefinitionWriter {
     ///
     /// # Errors
     /// If the operating system gives no thread.
-    pub fn start(
+    pub(super) fn start(
         store: Box<dyn MetadataStore>,
         position: LogPosition,
         max_pending_bytes: usize,
+        log: LogWatch,
     ) -> io::Result<Self> {
         let pending =
             Pending { changes: Vec::new(), bytes: 0, last: position, closing: false, failed: false };
         let shared = Arc::new(Shared { pending: Mutex::new(pending), work: Condvar::new() });
-        let (durable_sender, durable) = watch::channel(position);
+        let (applied_sender, applied) = watch::channel(position);
         let (failed_sender, failed) = watch::channel(None);
-        let published = Published { durable: durable_sender, failed: failed_sender };
+        let published = Published { applied: applied_sender, failed: failed_sender };
+        let waiting = Waiting { runtime: tokio::runtime::Builder::new_current_thread().build()?, log };
         let of_thread = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name("definitions".to_owned())
-            .spawn(move || write(&of_thread, store, &published))?;
-        Ok(Self { shared, thread: Mutex::new(Some(thread)), durable, failed, max_pending_bytes })
+            .spawn(move || write(&of_thread, store, waiting, &published))?;
+        Ok(Self { shared, thread: Mutex::new(Some(thread)), applied, failed, max_pending_bytes })
     }
 
-    /// Appends the changes of one vhost's turn, to be applied together, and returns the position that is durable
-    /// when they are. To be called while the vhost is locked. Without changes, the position of everything
-    /// appended before: what a reply waits for that confirms something already there.
+    /// Takes the changes of one turn, to be applied together once the batch that `append` appends to the log is
+    /// durable. No other changes come between the two.
     ///
-    /// Takes about a microsecond per change and never waits for the disk: who appends looks at
-    /// [`DefinitionWriter::is_full`] before it asks for more. After a failure or [`DefinitionWriter::shutdown`]
-    /// changes are dropped and their positions never published.
-    #[must_use = "replies about these changes wait for the position"]
-    pub fn append(&self, vhost: &VhostName, changes: &[DefinitionChange]) -> LogPosition {
-        let records: Vec<_> = changes.iter().map(|change| RecordChange::new(vhost, change)).collect();
-        let bytes = records.iter().map(RecordChange::size).sum::<usize>();
+    /// Takes a microsecond and never waits for the disk: who appends looks at [`DefinitionWriter::is_full`] before it
+    /// asks for more. After a failure or [`DefinitionWriter::shutdown`] changes are dropped.
+    pub(super) fn follow(&self, changes: Vec<RecordChange>, append: impl FnOnce() -> Appended) -> Appended {
+        let bytes = changes.iter().map(RecordChange::size).sum::<usize>();
         let mut pending = self.shared.pending.lock();
-        if records.is_empty() {
-            return pending.last;
-        }
-        pending.last = LogPosition(pending.last.0 + 1);
+        let appended = append();
+        pending.last = appended.position;
         if pending.takes_changes() {
-            pending.changes.extend(records);
+            pending.changes.extend(changes);
             pending.bytes += bytes;
             self.shared.work.notify_one();
         }
-        pending.last
+        appended
     }
 
-    /// Whether so many bytes are pending that nothing should be appended before what was appended is durable.
+    /// Whether so many bytes are pending that nothing should be appended before what was appended is applied.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.shared.pending.lock().bytes >= self.max_pending_bytes
     }
 
-    /// The durable position, now and from here on.
+    /// Up to where the store has followed the log.
     #[must_use]
-    pub fn durable(&self) -> watch::Receiver<LogPosition> {
-        self.durable.clone()
+    pub fn applied(&self) -> watch::Receiver<LogPosition> {
+        self.applied.clone()
     }
 
-    /// Becomes `Some` when nothing can be made durable any more. That is final: the process has to be restarted.
+    /// Becomes `Some` when the store cannot be written any more. Nothing is lost by that: a restart finds in the log
+    /// what the store does not have.
     #[must_use]
     pub fn failed(&self) -> watch::Receiver<Option<FailureText>> {
         self.failed.clone()
     }
 
-    /// Makes everything appended durable and ends the thread. What is appended later is dropped.
+    /// Applies everything that the log has made durable and ends the thread. To be called when the log has ended:
+    /// what is appended later is dropped.
     ///
     /// # Errors
-    /// The failure, if not everything appended is durable.
+    /// The failure of the store, if there was one.
     pub fn shutdown(&self) -> Result<(), FailureText> {
         self.shared.pending.lock().closing = true;
         self.shared.work.notify_one();
@@ -150,35 +156,59 @@ impl Drop for DefinitionWriter {
 impl fmt::Debug for DefinitionWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DefinitionWriter")
-            .field("durable", &*self.durable.borrow())
+            .field("applied", &*self.applied.borrow())
             .field("failed", &*self.failed.borrow())
             .finish_non_exhaustive()
     }
 }
 
-/// The thread: batch after batch, until the writer closes or the store fails.
-fn write(shared: &Shared, mut store: Box<dyn MetadataStore>, published: &Published) {
-    let mut failed = false;
+/// How the thread waits for the log.
+struct Waiting {
+    runtime: Runtime,
+    log: LogWatch,
+}
+
+impl Waiting {
+    /// Whether the log has become durable up to a position, rather than ended before.
+    fn wait(&mut self, position: LogPosition) -> bool {
+        let LogWatch { durable, failed } = &mut self.log;
+        self.runtime.block_on(async {
+            tokio::select! {
+                reached = durable.wait_for(|durable| *durable >= position) => reached.is_ok(),
+                _ = failed.wait_for(Option::is_some) => false,
+            }
+        })
+    }
+}
+
+/// The thread: group after group, until the writer closes, the store fails or the log does.
+fn write(shared: &Shared, mut store: Box<dyn MetadataStore>, mut waiting: Waiting, published: &Published) {
+    let mut complete = true;
     while let Some((position, changes)) = next_batch(shared) {
+        if !waiting.wait(position) {
+            drop_changes(shared);
+            complete = false;
+            break;
+        }
         let written = guarded(|| {
             store.apply(position, &changes)?;
             store.flush()
         });
         match written {
             Ok(()) => {
-                published.durable.send_replace(position);
+                published.applied.send_replace(position);
             }
             Err(error) => {
                 fail(shared, published, &error);
-                failed = true;
+                complete = false;
                 break;
             }
         }
     }
-    if !failed && let Err(error) = guarded(|| store.close()) {
+    if complete && let Err(error) = guarded(|| store.close()) {
         fail(shared, published, &error);
     }
-    // sled flushes when it is dropped, which may panic as well. Everything published is durable already.
+    // sled flushes when it is dropped, which may panic as well. What is promised stands in the log.
     let _ = guarded(move || {
         drop(store);
         Ok(())
@@ -198,12 +228,15 @@ fn next_batch(shared: &Shared) -> Option<(LogPosition, Vec<RecordChange>)> {
     Some((pending.last, mem::take(&mut pending.changes)))
 }
 
-fn fail(shared: &Shared, published: &Published, error: &StoreError) {
+fn drop_changes(shared: &Shared) {
     let mut pending = shared.pending.lock();
     pending.failed = true;
     pending.changes = Vec::new();
     pending.bytes = 0;
-    drop(pending);
+}
+
+fn fail(shared: &Shared, published: &Published, error: &StoreError) {
+    drop_changes(shared);
     published.failed.send_replace(Some(error.to_string().into()));
 }
 

@@ -7,6 +7,7 @@ mod arguments;
 mod binding;
 mod change;
 mod direct;
+mod durable;
 mod equivalence;
 mod exchange;
 mod headers;

@@ -52,7 +52,7 @@ pub struct Topology {
     pub(super) vhost: VhostName,
     pub(super) exchanges: Map<ExchangeName, Exchange>,
     pub(super) queues: Map<QueueName, QueueEntry>,
-    bindings: Bindings,
+    pub(super) bindings: Bindings,
     generation: u64,
     next_exchange: u64,
 }
@@ -375,7 +375,7 @@ impl Topology {
     }
 
     /// Whether both ends of a binding that exists survive a restart.
-    fn is_durable(&self, binding: &BindingDefinition) -> bool {
+    pub(super) fn is_durable(&self, binding: &BindingDefinition) -> bool {
         let destination = match &binding.destination {
             Destination::Queue(name) => self.queues.get(name).is_some_and(|entry| entry.definition.durable),
             Destination::Exchange(name) => self.exchanges.get(name).is_some_and(|x| x.definition.durable),

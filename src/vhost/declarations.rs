@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashSet;
 
 use super::state::{QueueSlot, Vhost};
-use super::{Effects, Event, ExchangeCounters, IneffectiveArguments, Reply};
+use super::{Effects, Entry, Event, ExchangeCounters, IneffectiveArguments, Journal, Places, Reply};
 use crate::model::{
     BindingDefinition, ConnectionKey, Definition, DefinitionChange, ExchangeDefinition, ExchangeName,
     QueueDefinition, QueueId, QueueName,
@@ -17,13 +17,17 @@ use crate::topology::{Changes, Declared, Refusal, arguments_without_effect};
 
 impl Vhost {
     /// Declares on nobody's behalf: at start, and for the operator.
-    pub(super) fn restore(&mut self, definition: Definition) -> Result<Changes, Refusal> {
+    pub(super) fn declare(
+        &mut self,
+        definition: Definition,
+        journal: &mut Journal,
+    ) -> Result<Changes, Refusal> {
         match definition {
             Definition::Exchange(exchange) => {
                 self.topology.declare_exchange(exchange).map(Declared::into_changes)
             }
             Definition::Binding(binding) => self.topology.bind(binding, None),
-            Definition::Queue(queue) => self.insert_queue(queue, None).map(Declared::into_changes),
+            Definition::Queue(queue) => self.insert_queue(queue, None, journal).map(Declared::into_changes),
         }
     }
 
@@ -83,7 +87,7 @@ impl Vhost {
     ) -> Result<Reply, Refusal> {
         let name = definition.name.clone();
         let (exclusive, durable) = (definition.exclusive, definition.durable);
-        match self.insert_queue(definition, Some(connection))? {
+        match self.insert_queue(definition, Some(connection), &mut effects.journal)? {
             Declared::Created(changes) => {
                 self.note_ineffective(&name, effects);
                 if exclusive {
@@ -136,6 +140,12 @@ impl Vhost {
     ) -> Result<Reply, Refusal> {
         let id = self.topology.check_queue(name.as_str(), connection)?.id;
         let slot = self.queues.get_mut(&id).expect("a queue of the topology has its state");
+        if slot.durable && slot.queue.ready() > 0 {
+            let unheld = slot.queue.unheld().into_iter();
+            let places = unheld.map(|(first, last)| Entry::Gone(Places { queue: id, first, last }));
+            effects.journal.entries.extend(places);
+            effects.journal.waited_for = true;
+        }
         let purged = slot.queue.purge();
         let messages = purged.remaining();
         effects.purged.push(purged);
@@ -169,6 +179,9 @@ impl Vhost {
             self.connections.connection(owner).exclusive_queues.retain(|owned| owned != name);
         }
         let Some(slot) = self.queues.remove(&id) else { return };
+        if slot.durable {
+            effects.journal.entries.push(Entry::Deleted(id));
+        }
         for holding in slot.queue.holdings() {
             self.connections.channel(holding.channel).holds_in.remove(&id);
             if holding.consumer.is_some() {
@@ -225,13 +238,18 @@ impl Vhost {
         &mut self,
         definition: QueueDefinition,
         owner: Option<ConnectionKey>,
+        journal: &mut Journal,
     ) -> Result<Declared, Refusal> {
         let id = QueueId(self.next_queue);
         let name = definition.name.clone();
         let declared = self.topology.declare_queue(definition, id, owner)?;
         if let (Declared::Created(_), Some(entry)) = (&declared, self.topology.queue(name.as_str())) {
             self.next_queue += 1;
-            self.queues.insert(id, QueueSlot::new(id, Arc::clone(&entry.definition)));
+            let slot = QueueSlot::new(id, Arc::clone(&entry.definition));
+            if slot.durable {
+                journal.entries.push(Entry::Created { queue: id, name });
+            }
+            self.queues.insert(id, slot);
         }
         Ok(declared)
     }

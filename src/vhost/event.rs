@@ -3,6 +3,7 @@
 //! Invariant: events of one connection are in the order in which they happened; a consumer's
 //! [`Reply::Consuming`] stands before its first delivery.
 
+use super::Journal;
 use crate::model::{
     ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, DefinitionChange, Message, QueueId, QueueName, Seq,
 };
@@ -129,6 +130,9 @@ pub struct IneffectiveArguments {
 pub struct Effects {
     /// Connections whose outbox is no longer empty; the one whose turn it was is not among them.
     pub wake: Vec<ConnectionKey>,
+    /// What durable queues keep or do not keep any more: to be appended while the lock is still held, in one batch
+    /// with the definitions.
+    pub journal: Journal,
     /// Durable definitions that changed: to be appended, in order, while the lock is still held.
     pub definitions: Vec<DefinitionChange>,
     /// A reply of this turn says that durable definitions are as asked for, though this turn did not change

@@ -10,12 +10,19 @@ use crate::queue::ConsumerOptions;
 use crate::topology::Refusal;
 
 impl Vhost {
-    pub(super) fn get(&mut self, connection: ConnectionKey, get: &Get) -> Result<Reply, Refusal> {
+    pub(super) fn get(
+        &mut self,
+        connection: ConnectionKey,
+        get: &Get,
+        effects: &mut Effects,
+    ) -> Result<Reply, Refusal> {
         let id = self.topology.check_queue(get.queue.as_str(), connection)?.id;
         let Some(slot) = self.queues.get_mut(&id) else { return Ok(Reply::Got(None)) };
         let Some(taken) = slot.queue.get(get.channel, get.no_ack) else { return Ok(Reply::Got(None)) };
         let remaining = slot.queue.ready();
-        if !get.no_ack {
+        if get.no_ack {
+            effects.journal.gone(id, taken.seq, taken.home);
+        } else {
             self.note_holder(get.channel, id);
         }
         Ok(Reply::Got(Some(Got {
@@ -170,7 +177,7 @@ impl Vhost {
         // Each queue waits from here on: what it returns must go out before what stands behind.
         for id in &holds_in {
             if let Some(slot) = self.queues.get_mut(id) {
-                slot.queue.release_channel(key, 0);
+                slot.queue.release_channel(key, 0, |_| {});
             }
         }
         self.releases.push_back(Release { channel: key, holds_in, answer });
@@ -189,7 +196,9 @@ impl Vhost {
             let mut done = true;
             budget -= 1;
             if let Some(slot) = self.queues.get_mut(&id) {
-                let released = slot.queue.release_channel(release.channel, budget);
+                let released = slot
+                    .queue
+                    .release_channel(release.channel, budget, |seq| effects.journal.came_back(id, seq));
                 budget = budget.saturating_sub(released.messages);
                 done = released.finished;
             }

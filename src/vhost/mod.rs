@@ -9,8 +9,10 @@ mod connections;
 mod counters;
 mod declarations;
 mod event;
+mod journal;
 mod lifecycle;
 mod operator;
+mod recovery;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -19,5 +21,7 @@ pub use crate::model::Outcome;
 pub use command::{Command, Consume, Get, Publish, ReplyToken, Request, Settlement};
 pub use counters::ExchangeCounters;
 pub use event::{Delivery, Effects, Event, Got, IneffectiveArguments, Reply};
+pub use journal::{Entry, Freed, Journal, Places};
 pub use operator::{Conflict, Declaration, OperatorReport, OperatorTopology};
+pub use recovery::{RestoreReport, Restored, RestoredQueue};
 pub use state::{Vhost, VhostOptions};

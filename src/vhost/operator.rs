@@ -158,7 +158,8 @@ impl Vhost {
                 Definition::Queue(queue) => Some(queue.name.clone()),
                 Definition::Exchange(_) | Definition::Binding(_) => None,
             };
-            let changes = self.restore(definition).expect("the rehearsal met no refusal");
+            let changes =
+                self.declare(definition, &mut effects.journal).expect("the rehearsal met no refusal");
             if let Some(queue) = queue.filter(|_| !changes.is_empty()) {
                 self.note_ineffective(&queue, effects);
             }

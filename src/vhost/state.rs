@@ -12,10 +12,10 @@ use super::connections::Connections;
 use super::counters::ExchangeCounters;
 use super::{Command, Effects, Event, Publish, Reply, ReplyToken, Request, Settlement};
 use crate::model::{
-    ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, Definition, QueueDefinition, QueueId, Seq,
+    ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, Message, Outcome, QueueDefinition, QueueId, Seq,
     VhostName,
 };
-use crate::queue::Queue;
+use crate::queue::{Home, Queue};
 use crate::topology::{ExchangeId, Refusal, Targets, Topology};
 use crate::vhost::Delivery;
 
@@ -53,6 +53,8 @@ pub struct Vhost {
 pub(super) struct QueueSlot {
     pub(super) queue: Queue,
     pub(super) definition: Arc<QueueDefinition>,
+    /// It keeps persistent messages across a restart.
+    pub(super) durable: bool,
     /// It stands in [`Vhost::dirty`].
     dirty: bool,
 }
@@ -69,46 +71,27 @@ pub(super) struct Release {
 
 impl QueueSlot {
     pub(super) fn new(id: QueueId, definition: Arc<QueueDefinition>) -> Self {
-        Self { queue: Queue::new(id), definition, dirty: false }
+        Self { queue: Queue::new(id), durable: definition.durable, definition, dirty: false }
     }
 }
 
 impl Vhost {
-    /// A vhost with these durable definitions: exchanges before queues before bindings.
-    ///
-    /// # Errors
-    /// The definitions that the topology refuses, each with its reason; the others are in force.
-    #[must_use]
-    pub fn new(
-        name: VhostName,
-        options: VhostOptions,
-        definitions: Vec<Definition>,
-    ) -> (Self, Vec<(Definition, Refusal)>) {
-        let mut vhost = Self {
+    /// A vhost without anything but what every vhost has, whose first queue gets the id `next_queue` or a higher one.
+    pub(super) fn new(name: VhostName, options: VhostOptions, next_queue: u64) -> Self {
+        Self {
             topology: Topology::new(name.clone()),
             name,
             options,
             queues: FxHashMap::default(),
-            next_queue: 1,
+            // The replies' deliveries, which come from no queue, have the id 0.
+            next_queue: next_queue.max(1),
             connections: Connections::default(),
             requesters: FxHashMap::default(),
             exchanges: FxHashMap::default(),
             cancelled: Vec::new(),
             dirty: Vec::new(),
             releases: VecDeque::new(),
-        };
-        let refused = definitions
-            .into_iter()
-            .filter_map(|definition| {
-                vhost.restore(definition.clone()).err().map(|refusal| (definition, refusal))
-            })
-            .collect();
-        let exchanges = vhost.topology.exchanges();
-        vhost.exchanges = exchanges
-            .filter_map(|exchange| vhost.topology.exchange_id(exchange.name.as_str()))
-            .map(|id| (id, ExchangeCounters::default()))
-            .collect();
-        (vhost, refused)
+        }
     }
 
     /// Its name.
@@ -180,6 +163,7 @@ impl Vhost {
                 Command::Drained { bytes } => self.drained(connection, bytes),
                 Command::LimitChannel { channel, prefetch } => self.limit_channel(channel, prefetch),
                 Command::Transaction(commands) => {
+                    effects.journal.waited_for = true;
                     self.apply_all(connection, commands.into_iter(), effects);
                 }
                 Command::Request { channel, request } => {
@@ -197,22 +181,29 @@ impl Vhost {
         if let Some(counters) = self.exchanges.get_mut(&route.exchange) {
             counters.count(&route.targets, returned, confirmed);
         }
+        let stored = effects.journal.places.len();
         match route.targets {
             Targets::None => {}
-            Targets::One(queue) => self.enqueue(queue, message),
+            Targets::One(queue) => self.enqueue(queue, message, effects),
             Targets::Many(queues) => {
                 for queue in queues.iter() {
-                    self.enqueue(*queue, message.clone());
+                    self.enqueue(*queue, message.clone(), effects);
                 }
             }
             Targets::ReplyTo(token) => self.reply_to(ReplyToken(token), message, effects),
         }
+        effects.journal.waited_for |= confirmed && effects.journal.places.len() > stored;
     }
 
     /// A queue deleted since the snapshot has had its copy, and lost it with itself.
-    fn enqueue(&mut self, id: QueueId, message: crate::model::Message) {
+    fn enqueue(&mut self, id: QueueId, message: Message, effects: &mut Effects) {
         if let Some(slot) = self.queues.get_mut(&id) {
-            slot.queue.push(message);
+            if slot.durable && message.persistent() {
+                effects.journal.published(&message, id, slot.queue.next());
+                slot.queue.push(message, Home::AWAITED);
+            } else {
+                slot.queue.push(message, Home::NONE);
+            }
             if !slot.dirty {
                 slot.dirty = true;
                 self.dirty.push(id);
@@ -220,7 +211,7 @@ impl Vhost {
         }
     }
 
-    fn reply_to(&mut self, token: ReplyToken, message: crate::model::Message, effects: &mut Effects) {
+    fn reply_to(&mut self, token: ReplyToken, message: Message, effects: &mut Effects) {
         let Some(&(channel, consumer)) = self.requesters.get(&token) else { return };
         let (channel, connection) = self.connections.both(channel);
         connection.deliver(Delivery {
@@ -238,6 +229,11 @@ impl Vhost {
         let Settlement { channel, queue, seq, outcome } = settlement;
         let Some(slot) = self.queues.get_mut(&queue) else { return };
         let Some(settled) = slot.queue.settle(channel, seq, outcome) else { return };
+        match outcome {
+            Outcome::Ack | Outcome::Discard => effects.journal.gone(queue, seq, settled.home),
+            Outcome::Requeue if settled.home.stored().is_some() => effects.journal.came_back(queue, seq),
+            Outcome::Requeue | Outcome::Undelivered => {}
+        }
         if slot.queue.front_consumer().is_some() {
             self.mark_dirty(queue);
         }
@@ -324,7 +320,9 @@ impl Vhost {
                 continue;
             }
             let Some(dispatched) = queue.deliver_front() else { return };
-            if !dispatched.consumer.no_ack {
+            if dispatched.consumer.no_ack {
+                effects.journal.gone(id, dispatched.seq, dispatched.home);
+            } else {
                 channel.unacked += 1;
             }
             connection.deliver(Delivery {
@@ -385,7 +383,7 @@ impl Vhost {
                 self.delete_queue(connection, &name, if_unused, if_empty, effects)?
             }
             Request::PurgeQueue(name) => self.purge_queue(connection, &name, effects)?,
-            Request::Get(get) => self.get(connection, &get)?,
+            Request::Get(get) => self.get(connection, &get, effects)?,
             Request::Consume(consume) => self.consume(connection, number, &consume)?,
             Request::ConsumeReplies { channel, consumer, token } => {
                 self.consume_replies(channel, consumer, token)?

@@ -1,5 +1,7 @@
 //! Bursts in, events out: each test applies commands and expects exactly what follows.
 
+mod storing;
+
 use bytes::Bytes;
 use ferrymq_protocol::table::Table;
 
@@ -19,8 +21,8 @@ impl Kit {
     }
 
     fn with_outbox(outbox_bytes: usize) -> Self {
-        let (vhost, refused) = Vhost::new(VhostName::from("/"), VhostOptions { outbox_bytes }, Vec::new());
-        assert!(refused.is_empty());
+        let options = VhostOptions { outbox_bytes };
+        let (vhost, _) = Vhost::restore(VhostName::from("/"), options, Restored::default());
         Self { vhost, effects: Effects::default() }
     }
 
@@ -429,9 +431,10 @@ fn durable_definitions_are_recorded_and_restored() {
             DefinitionChange::Delete(definition) => panic!("{definition:?} was never deleted"),
         })
         .collect();
-    let (restored, refused) =
-        Vhost::new(VhostName::from("/"), VhostOptions { outbox_bytes: 1 }, stored.clone());
-    assert_eq!((stored.len(), refused.len()), (2, 0));
+    let definitions = Restored { definitions: stored.clone(), ..Restored::default() };
+    let (restored, report) =
+        Vhost::restore(VhostName::from("/"), VhostOptions { outbox_bytes: 1 }, definitions);
+    assert_eq!((stored.len(), report.refused.len()), (2, 0));
     let route = restored.topology().route("amq.direct", "k", None, &[]).expect("it exists");
     assert_eq!(route.targets, Targets::One(restored.topology().queue("d").expect("restored").id));
 }

@@ -11,8 +11,6 @@ from wire import Client, Closed
 pytestmark = pytest.mark.owned
 
 
-messages_are_kept = pytest.mark.xfail(strict=True, reason="not yet: messages live in memory only")
-
 
 def session(server, channels=1):
     client = Client(server.address).connect()
@@ -161,7 +159,6 @@ def messages(client, queue):
     return found
 
 
-@messages_are_kept
 def test_confirmed_persistent_messages_survive_kill_9(own_broker):
     server = own_broker()
     client = session(server)
@@ -174,7 +171,6 @@ def test_confirmed_persistent_messages_survive_kill_9(own_broker):
     assert all(e.properties == {"delivery_mode": 2, "headers": {"n": 1}} for e in found)
 
 
-@messages_are_kept
 def test_persistent_messages_survive_a_clean_restart_in_order(own_broker):
     server = own_broker()
     client = session(server)
@@ -202,7 +198,6 @@ def test_transient_messages_are_gone_after_a_restart(own_broker):
     assert messages(session(server), "q") == []
 
 
-@messages_are_kept
 def test_kill_9_under_load_keeps_what_was_confirmed(own_broker):
     """A publisher notes each confirm; the broker is killed; every noted message is found again."""
     server = own_broker()

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::{consumer, message, number};
+use super::{consumer, home, message, number};
 use crate::model::{ChannelKey, ConsumerKey, Outcome, QueueId, Seq};
 use crate::queue::{ConsumerOptions, ExclusiveUse, Queue, QueueCounters, Released};
 
@@ -210,7 +210,7 @@ impl Pair {
             Step::Push(count) => {
                 for _ in 0..count {
                     let seq = reference.next;
-                    assert_eq!(queue.push(message(seq)), Seq(seq));
+                    assert_eq!(queue.push(message(seq), home(seq)), Seq(seq));
                     reference.ready.push((seq, false));
                     reference.next += 1;
                     reference.counters.published += 1;
@@ -267,8 +267,7 @@ impl Pair {
                 reference.counters.purged += expected.len() as u64;
                 let purged = queue.purge();
                 assert_eq!(purged.remaining(), expected.len() as u64);
-                let purged = purged.map(|message| number(&message));
-                assert!(purged.eq(expected.into_iter().map(|(seq, _)| seq)));
+                assert!(purged.eq(expected.into_iter().map(|(seq, _)| home(seq))));
             }
         }
     }
@@ -278,6 +277,7 @@ impl Pair {
         let dispatched = queue.deliver_front();
         let shown = dispatched.as_ref().map(|dispatched| {
             assert_eq!(number(&dispatched.message), dispatched.seq.0);
+            assert_eq!(dispatched.home, home(dispatched.seq.0));
             (dispatched.consumer, dispatched.seq.0, dispatched.redelivered)
         });
         let expected = reference.front().map(|instance| {
@@ -298,6 +298,7 @@ impl Pair {
         let (seq, redelivered) = reference.take();
         let got = got.expect("the reference has a message");
         assert_eq!((got.seq, got.redelivered, number(&got.message)), (Seq(seq), redelivered, seq));
+        assert_eq!(got.home, home(seq));
         assert_eq!(got.remaining, reference.ready.len() as u64);
         if no_ack {
             reference.counters.got_no_ack += 1;
@@ -336,7 +337,7 @@ impl Pair {
         let expected = order.len().min(budget);
         let finished = expected == order.len();
         assert_eq!(
-            queue.release_channel(ChannelKey(channel), budget),
+            queue.release_channel(ChannelKey(channel), budget, |_| {}),
             Released { messages: expected, finished }
         );
         for (.., seq) in &order[..expected] {

@@ -4,6 +4,7 @@
 //! positions is the order of bytes. Nothing is written and nothing waits under that lock.
 
 use std::fmt;
+use std::io;
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +19,7 @@ use super::file_system::FileSystem;
 use super::format::HEADER_BYTES;
 use super::record::Record;
 use super::recovery::{Recovered, recover};
+use super::reread;
 use super::writer::{self, Writer};
 use super::{
     Appended, Batch, Durability, LogOptions, OpenError, Placed, RecoveryReport, SegmentNumber, Space, Usage,
@@ -37,6 +39,7 @@ const GATHER_BYTES: usize = 4 << 20;
 pub struct Log {
     pub(super) shared: Arc<Shared>,
     options: LogOptions,
+    file_system: Arc<dyn FileSystem>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -138,9 +141,9 @@ impl Log {
         options: LogOptions,
         visitor: &mut dyn FnMut(Placed<'_>),
     ) -> Result<(Self, RecoveryReport), OpenError> {
-        let mut recovered = recover(file_system, &options, visitor)?;
+        let mut recovered = recover(Arc::clone(&file_system), &options, visitor)?;
         let report = mem::take(&mut recovered.report);
-        let (log, writer) = Self::assemble(options, recovered);
+        let (log, writer) = Self::assemble(file_system, options, recovered);
         let shared = Arc::clone(&log.shared);
         let idle = log.options.idle_sync;
         let thread = thread::Builder::new()
@@ -152,7 +155,11 @@ impl Log {
     }
 
     /// The two halves, without the thread that runs the second.
-    pub(super) fn assemble(options: LogOptions, recovered: Recovered) -> (Self, Writer) {
+    pub(super) fn assemble(
+        file_system: Arc<dyn FileSystem>,
+        options: LogOptions,
+        recovered: Recovered,
+    ) -> (Self, Writer) {
         let Recovered { files, last, next, .. } = recovered;
         let state = State {
             chunks: Vec::new(),
@@ -177,7 +184,7 @@ impl Log {
             space: watch::Sender::new(Space::Ample),
         });
         let writer = Writer::new(files, &options, next, last);
-        (Self { shared, options, thread: Mutex::new(None) }, writer)
+        (Self { shared, options, file_system, thread: Mutex::new(None) }, writer)
     }
 
     /// Appends the records of a batch and empties it. `waits` says that a confirm or reply waits for the position;
@@ -274,13 +281,38 @@ impl Log {
         self.shared.work.notify_one();
     }
 
+    /// Reads a segment, everything in which is durable and which is not retired before this returns. Blocks on the
+    /// disk.
+    ///
+    /// # Errors
+    /// If the file cannot be read. Damaged batches are passed over.
+    pub fn read_segment(
+        &self,
+        segment: SegmentNumber,
+        visitor: &mut dyn FnMut(Placed<'_>),
+    ) -> io::Result<()> {
+        reread::read_segment(&*self.file_system, segment, visitor)
+    }
+
     /// Writes everything appended and the mark of a clean stop, makes both durable and ends the thread. What is
     /// appended later is dropped. Blocks until the disk has it.
     ///
     /// # Errors
     /// If not everything appended is durable.
     pub fn shutdown(&self) -> Result<(), ShutdownError> {
-        self.end(true);
+        self.stop(true)
+    }
+
+    /// Like [`Log::shutdown`], but without the mark: somebody may still hold what the log does not say was delivered.
+    ///
+    /// # Errors
+    /// If not everything appended is durable.
+    pub fn abandon(&self) -> Result<(), ShutdownError> {
+        self.stop(false)
+    }
+
+    fn stop(&self, in_order: bool) -> Result<(), ShutdownError> {
+        self.end(in_order);
         if let Some(failure) = self.shared.failed.borrow().clone() {
             return Err(ShutdownError::Failed(failure));
         }

@@ -16,7 +16,7 @@
 //! - After a recovery, and after a recovery that was itself interrupted, the same batches are there.
 //!
 //! # Reclaim
-//! Segments are retired oldest first. An ack, return or purge concerns messages in its own segment or in earlier
+//! Segments are retired oldest first. An ack or return concerns messages in its own segment or in earlier
 //! ones, so that once the earlier ones are gone it concerns nothing. The owner of the messages keeps count of what
 //! is alive per segment, and copies the survivors of the oldest one forward: it appends the same publish, with the
 //! same queue and seq, before any later ack of it, and likewise the `CreateQueue` and `CreateVhost` that are still
@@ -24,7 +24,7 @@
 //!
 //! Replay may therefore meet a publish, or an identity, twice; the second changes nothing but the segment in which
 //! it lives. It may meet messages of a queue before the queue's identity, which stands further on by then, and acks,
-//! returns, purges and deletions of what is not there, which mean nothing.
+//! returns and deletions of what is not there, which mean nothing.
 
 mod appender;
 mod batch;
@@ -32,6 +32,7 @@ mod file_system;
 mod format;
 mod record;
 mod recovery;
+mod reread;
 mod scan;
 mod segments;
 mod writer;
@@ -58,6 +59,10 @@ impl fmt::Display for SegmentNumber {
         write!(f, "{:010}", self.0)
     }
 }
+
+/// A virtual host in the log: given out at its creation and never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VhostId(pub u32);
 
 /// When a position is published as durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +95,8 @@ pub struct LogOptions {
     /// A fresh random number: makes it impossible for a publisher to send bytes that would be taken for a batch
     /// if the log around them were damaged.
     pub salt: u64,
+    /// The position before the first batch of a log that is empty.
+    pub start: LogPosition,
 }
 
 impl LogOptions {
@@ -105,6 +112,7 @@ impl LogOptions {
             max_unwritten_bytes: 64 << 20,
             idle_sync: Duration::from_millis(200),
             salt,
+            start: LogPosition::START,
         }
     }
 }

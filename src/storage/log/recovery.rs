@@ -76,7 +76,7 @@ pub(super) fn recover(
     let epochs = directory.segments.iter().filter_map(|segment| segment.header.map(|header| header.epoch));
     let epoch = epochs.max().map_or(1, |epoch| epoch.saturating_add(1));
     let next = SegmentHeader { number: SegmentNumber(number), epoch, salt: options.salt };
-    Ok(Recovered { files, report, last: last.unwrap_or(0), next })
+    Ok(Recovered { files, report, last: last.unwrap_or(options.start.0), next })
 }
 
 /// A segment's file.

@@ -1,11 +1,11 @@
 //! Order, groups and failures, with a store whose flush the test controls.
 
-use std::collections::BTreeMap;
 use std::sync::mpsc;
 
 use super::*;
 use crate::model::{Definition, Origin, QueueDefinition, QueueName};
-use crate::storage::store::Contents;
+use crate::model::{DefinitionChange, VhostName};
+use crate::storage::log::SegmentNumber;
 
 /// What the fake store was asked for.
 #[derive(Debug, PartialEq)]
@@ -28,10 +28,6 @@ enum Answer {
 }
 
 impl MetadataStore for FakeStore {
-    fn load(&mut self) -> Result<Contents, StoreError> {
-        Ok(Contents { position: LogPosition::START, definitions: BTreeMap::new() })
-    }
-
     fn apply(&mut self, position: LogPosition, changes: &[RecordChange]) -> Result<(), StoreError> {
         let _ = self.calls.send(Call::Apply { position, changes: changes.len() });
         Ok(())
@@ -52,8 +48,33 @@ impl MetadataStore for FakeStore {
     }
 }
 
+/// The writer, behind a log that the test makes durable.
+struct Following {
+    store: DefinitionWriter,
+    last: Mutex<LogPosition>,
+    durable: watch::Sender<LogPosition>,
+    log_failed: watch::Sender<Option<FailureText>>,
+}
+
+impl Following {
+    fn append(&self, vhost: &VhostName, changes: &[DefinitionChange]) -> LogPosition {
+        let mut last = self.last.lock();
+        last.0 += 1;
+        let changes = changes.iter().map(|change| RecordChange::new(vhost, change)).collect();
+        self.store.follow(changes, || Appended { position: *last, segment: SegmentNumber(1) }).position
+    }
+}
+
+impl std::ops::Deref for Following {
+    type Target = DefinitionWriter;
+
+    fn deref(&self) -> &DefinitionWriter {
+        &self.store
+    }
+}
+
 struct Fake {
-    writer: DefinitionWriter,
+    writer: Following,
     calls: mpsc::Receiver<Call>,
     answers: mpsc::Sender<Answer>,
 }
@@ -62,7 +83,11 @@ fn fake(max_pending_bytes: usize) -> Fake {
     let (call_sender, calls) = mpsc::channel();
     let (answers, answer_receiver) = mpsc::channel();
     let store = Box::new(FakeStore { calls: call_sender, answers: answer_receiver });
-    let writer = DefinitionWriter::start(store, LogPosition(100), max_pending_bytes).unwrap();
+    let (durable, log_durable) = watch::channel(LogPosition(u64::MAX));
+    let (log_failed, failed) = watch::channel(None);
+    let log = LogWatch { durable: log_durable, failed };
+    let store = DefinitionWriter::start(store, LogPosition(100), max_pending_bytes, log).unwrap();
+    let writer = Following { store, last: Mutex::new(LogPosition(100)), durable, log_failed };
     Fake { writer, calls, answers }
 }
 
@@ -82,9 +107,9 @@ fn vhost() -> VhostName {
 }
 
 /// Waits until the position is durable.
-fn wait(durable: &mut watch::Receiver<LogPosition>, position: LogPosition) {
+fn wait(applied: &mut watch::Receiver<LogPosition>, position: LogPosition) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(durable.wait_for(|durable| *durable >= position)).expect("the writer lives");
+    runtime.block_on(applied.wait_for(|applied| *applied >= position)).expect("the writer lives");
 }
 
 fn wait_for_failure(failed: &mut watch::Receiver<Option<FailureText>>) -> FailureText {
@@ -113,10 +138,10 @@ fn what_gathers_during_a_sync_is_one_batch() {
             });
         }
     });
-    assert_eq!(*writer.durable().borrow(), LogPosition(100));
+    assert_eq!(*writer.applied().borrow(), LogPosition(100));
     answers.send(Answer::Durable).unwrap();
     answers.send(Answer::Durable).unwrap();
-    wait(&mut writer.durable(), LogPosition(10_101));
+    wait(&mut writer.applied(), LogPosition(10_101));
     assert_eq!(calls.recv(), Ok(Call::Apply { position: LogPosition(10_101), changes: 10_000 }));
     assert_eq!(calls.recv(), Ok(Call::Flush));
     writer.shutdown().unwrap();
@@ -130,25 +155,35 @@ fn a_position_is_published_after_its_sync_only() {
     let position = writer.append(&vhost(), &[change("q")]);
     calls.recv().unwrap();
     assert_eq!(calls.recv(), Ok(Call::Flush));
-    assert_eq!(*writer.durable().borrow(), LogPosition(100));
+    assert_eq!(*writer.applied().borrow(), LogPosition(100));
     answers.send(Answer::Durable).unwrap();
-    wait(&mut writer.durable(), position);
+    wait(&mut writer.applied(), position);
 }
 
 #[test]
-fn no_change_waits_for_everything_before() {
-    let Fake { writer, answers, .. } = fake(usize::MAX);
+fn the_store_is_never_ahead_of_the_log() {
+    let Fake { writer, calls, answers } = fake(usize::MAX);
     drop(answers);
-    assert_eq!(writer.append(&vhost(), &[]), LogPosition(100));
-    let position = writer.append(&vhost(), &[change("a"), change("b")]);
-    assert_eq!(writer.append(&vhost(), &[]), position);
+    writer.durable.send_replace(LogPosition(100));
+    let first = writer.append(&vhost(), &[change("a")]);
+    writer.durable.send_replace(first);
+    assert_eq!(calls.recv(), Ok(Call::Apply { position: first, changes: 1 }));
+    assert_eq!(calls.recv(), Ok(Call::Flush));
+    wait(&mut writer.applied(), first);
+    let second = writer.append(&vhost(), &[change("b")]);
+    writer.log_failed.send_replace(Some("the disk is gone".into()));
+    assert_eq!(calls.recv(), Err(mpsc::RecvError), "neither applied nor closed in order");
+    assert_eq!(*writer.applied().borrow(), first);
+    assert!(writer.append(&vhost(), &[change("c")]) > second);
+    assert!(!writer.is_full(), "what the log will never have is not kept");
+    assert_eq!(writer.shutdown(), Ok(()), "the failure is the log's");
 }
 
 #[test]
 fn shutdown_drains() {
     let Fake { writer, calls, answers } = fake(usize::MAX);
     drop(answers);
-    let durable = writer.durable();
+    let durable = writer.applied();
     let last = (0..100).map(|_| writer.append(&vhost(), &[change("q")])).max().unwrap();
     writer.shutdown().unwrap();
     assert_eq!(*durable.borrow(), last);
@@ -166,7 +201,7 @@ fn what_is_appended_after_shutdown_is_never_published() {
         assert_eq!(writer.append(&vhost(), &[change("late")]), LogPosition(number));
     }
     writer.shutdown().unwrap();
-    assert_eq!(*writer.durable().borrow(), LogPosition(100));
+    assert_eq!(*writer.applied().borrow(), LogPosition(100));
     assert_eq!(calls.iter().collect::<Vec<_>>(), [Call::Close]);
 }
 
@@ -174,7 +209,7 @@ fn what_is_appended_after_shutdown_is_never_published() {
 fn a_failed_sync_is_final() {
     for (answer, text) in [(Answer::Failed, "disk on fire"), (Answer::Panic, "a bug in the store")] {
         let Fake { writer, calls, answers } = fake(usize::MAX);
-        let durable = writer.durable();
+        let durable = writer.applied();
         assert_eq!(*writer.failed().borrow(), None);
         let position = writer.append(&vhost(), &[change("q")]);
         calls.recv().unwrap();
@@ -206,6 +241,6 @@ fn more_than_the_bound_is_full_until_it_is_taken() {
     assert!(writer.is_full());
     answers.send(Answer::Durable).unwrap();
     answers.send(Answer::Durable).unwrap();
-    wait(&mut writer.durable(), third);
+    wait(&mut writer.applied(), third);
     assert!(!writer.is_full());
 }

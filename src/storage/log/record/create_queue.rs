@@ -2,7 +2,8 @@
 
 use super::field::{Reader, put_number, put_short, put_vhost};
 use super::{CREATE_QUEUE, Record, RecordError, VERSION};
-use crate::model::{QueueId, QueueName, VhostId};
+use crate::model::{QueueId, QueueName};
+use crate::storage::log::VhostId;
 
 pub(super) fn put(vhost: VhostId, queue: QueueId, name: &QueueName, out: &mut Vec<u8>) {
     out.extend_from_slice(&[CREATE_QUEUE, VERSION]);

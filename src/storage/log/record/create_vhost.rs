@@ -2,7 +2,8 @@
 
 use super::field::{Reader, put_short, put_vhost};
 use super::{CREATE_VHOST, Record, RecordError, VERSION};
-use crate::model::{VhostId, VhostName};
+use crate::model::VhostName;
+use crate::storage::log::VhostId;
 
 pub(super) fn put(vhost: VhostId, name: &VhostName, out: &mut Vec<u8>) {
     out.extend_from_slice(&[CREATE_VHOST, VERSION]);

@@ -2,7 +2,8 @@
 
 use super::field::{Reader, put_number, put_vhost};
 use super::{DELETE_QUEUE, Record, RecordError, VERSION};
-use crate::model::{QueueId, VhostId};
+use crate::model::QueueId;
+use crate::storage::log::VhostId;
 
 pub(super) fn put(vhost: VhostId, queue: QueueId, out: &mut Vec<u8>) {
     out.extend_from_slice(&[DELETE_QUEUE, VERSION]);

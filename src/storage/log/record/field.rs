@@ -4,7 +4,8 @@
 //! what is written, and every longer one that fits is read as the same number.
 
 use super::{RecordError, SeqRange};
-use crate::model::{QueueId, Seq, VhostId};
+use crate::model::{QueueId, Seq};
+use crate::storage::log::VhostId;
 
 /// Reads fields one after the other.
 pub(super) struct Reader<'a>(&'a [u8]);

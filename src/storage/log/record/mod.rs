@@ -7,21 +7,22 @@ mod ack;
 mod clean_stop;
 mod create_queue;
 mod create_vhost;
+mod define;
 mod delete_queue;
 mod field;
 mod publish;
-mod purge;
 mod requeue;
 
 use thiserror::Error;
 
 use self::field::Reader;
-use crate::model::{Message, QueueId, QueueName, Seq, VhostId, VhostName};
+use super::VhostId;
+use crate::model::{Message, QueueId, QueueName, Seq, VhostName};
 
 const PUBLISH: u8 = 1;
 const ACK: u8 = 2;
 const RETURN: u8 = 3;
-const PURGE: u8 = 4;
+const DEFINE: u8 = 4;
 const CREATE_QUEUE: u8 = 5;
 const DELETE_QUEUE: u8 = 6;
 const CREATE_VHOST: u8 = 7;
@@ -70,14 +71,12 @@ pub enum Record<'a> {
         /// Which.
         seqs: &'a [SeqRange],
     },
-    /// All messages below a place are gone.
-    Purge {
-        /// The queue's vhost.
-        vhost: VhostId,
-        /// Whose messages.
-        queue: QueueId,
-        /// The lowest place that is not concerned.
-        below: Seq,
+    /// A definition, in the form of the metadata store: written by `storage` itself, and understood by it alone.
+    Define {
+        /// Its identity.
+        key: &'a [u8],
+        /// What it is from here on; `None` if it is gone.
+        value: Option<&'a [u8]>,
     },
     /// The identity under which a durable queue's messages are stored.
     CreateQueue {
@@ -142,7 +141,7 @@ pub(super) fn put(record: &Record<'_>, out: &mut Vec<u8>) {
         Record::Publish { vhost, queues, message } => publish::put(vhost, queues, message, out),
         Record::Ack { vhost, queue, seqs } => ack::put(vhost, queue, seqs, out),
         Record::Return { vhost, queue, seqs } => requeue::put(vhost, queue, seqs, out),
-        Record::Purge { vhost, queue, below } => purge::put(vhost, queue, below, out),
+        Record::Define { key, value } => define::put(key, value, out),
         Record::CreateQueue { vhost, queue, name } => create_queue::put(vhost, queue, name, out),
         Record::DeleteQueue { vhost, queue } => delete_queue::put(vhost, queue, out),
         Record::CreateVhost { vhost, name } => create_vhost::put(vhost, name, out),
@@ -164,7 +163,7 @@ pub(super) fn read_all(
             (PUBLISH, VERSION) => publish::read(&mut reader, &mut scratch.queues, visitor)?,
             (ACK, VERSION) => ack::read(&mut reader, &mut scratch.seqs, visitor)?,
             (RETURN, VERSION) => requeue::read(&mut reader, &mut scratch.seqs, visitor)?,
-            (PURGE, VERSION) => purge::read(&mut reader, visitor)?,
+            (DEFINE, VERSION) => define::read(&mut reader, visitor)?,
             (CREATE_QUEUE, VERSION) => create_queue::read(&mut reader, visitor)?,
             (DELETE_QUEUE, VERSION) => delete_queue::read(&mut reader, visitor)?,
             (CREATE_VHOST, VERSION) => create_vhost::read(&mut reader, visitor)?,

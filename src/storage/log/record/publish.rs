@@ -4,7 +4,8 @@ use bytes::Bytes;
 
 use super::field::{Reader, put_bytes, put_length, put_number, put_short, put_vhost};
 use super::{PUBLISH, Record, RecordError, VERSION};
-use crate::model::{Message, MessageParts, QueueId, Seq, VhostId};
+use crate::model::{Message, MessageParts, QueueId, Seq};
+use crate::storage::log::VhostId;
 
 const PERSISTENT: u8 = 1;
 

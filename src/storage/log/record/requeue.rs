@@ -2,7 +2,8 @@
 
 use super::field::{Reader, put_number, put_ranges, put_vhost};
 use super::{RETURN, Record, RecordError, SeqRange, VERSION};
-use crate::model::{QueueId, VhostId};
+use crate::model::QueueId;
+use crate::storage::log::VhostId;
 
 pub(super) fn put(vhost: VhostId, queue: QueueId, seqs: &[SeqRange], out: &mut Vec<u8>) {
     out.extend_from_slice(&[RETURN, VERSION]);

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::disk::Fault;
 use super::*;
-use crate::model::{Message, MessageParts, QueueId, Seq, VhostId};
+use crate::model::{Message, MessageParts, QueueId, Seq};
 
 fn file_system(root: &TempDir) -> Arc<OsFileSystem> {
     Arc::new(OsFileSystem::open(&root.path().join("messages")).unwrap())

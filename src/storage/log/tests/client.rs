@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::super::record;
 use super::disk::{Event, SimDisk};
 use super::*;
-use crate::model::{Message, MessageParts, QueueId, QueueName, Seq, VhostId};
+use crate::model::{Message, MessageParts, QueueId, QueueName, Seq};
 
 const VHOST: VhostId = VhostId(3);
 
@@ -57,11 +57,6 @@ impl Model {
                     kept.redelivered = true;
                 }
             }),
-            Record::Purge { queue, below, .. } => {
-                if let Some(queue) = self.queues.get_mut(&queue) {
-                    queue.messages.retain(|seq, _| *seq >= below);
-                }
-            }
             Record::CreateQueue { queue, name, .. } => {
                 let queue = self.queue(queue, segment);
                 queue.name = Some(name.clone());
@@ -70,7 +65,7 @@ impl Model {
             Record::DeleteQueue { queue, .. } => {
                 self.queues.remove(&queue);
             }
-            Record::CreateVhost { .. } | Record::CleanStop => {}
+            Record::CreateVhost { .. } | Record::Define { .. } | Record::CleanStop => {}
         }
     }
 
@@ -86,7 +81,9 @@ impl Model {
     ) {
         if let Some(queue) = self.queues.get_mut(&queue) {
             for range in seqs {
-                (range.first.0..=range.last.0).for_each(|seq| act(&mut queue.messages, Seq(seq)));
+                let there: Vec<_> =
+                    queue.messages.range(range.first..=range.last).map(|(seq, _)| *seq).collect();
+                there.into_iter().for_each(|seq| act(&mut queue.messages, seq));
             }
         }
     }
@@ -233,7 +230,10 @@ impl Client {
             pick.map(|seq| [SeqRange { first: seq, last: Seq(seq.0 + self.random.below(3) as u64) }]);
         match (self.random.below(20), pick, ranges) {
             (0, ..) => self.push(segment, &Record::DeleteQueue { vhost: VHOST, queue }),
-            (1, Some(below), _) => self.push(segment, &Record::Purge { vhost: VHOST, queue, below }),
+            (1, Some(last), _) => {
+                let seqs = [SeqRange { first: Seq(0), last }];
+                self.push(segment, &Record::Ack { vhost: VHOST, queue, seqs: &seqs });
+            }
             (2..=3, _, Some(seqs)) => {
                 self.push(segment, &Record::Return { vhost: VHOST, queue, seqs: &seqs });
             }

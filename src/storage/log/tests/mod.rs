@@ -27,6 +27,7 @@ fn small_options() -> LogOptions {
         max_unwritten_bytes: 1 << 20,
         idle_sync: Duration::from_millis(1),
         salt: 7,
+        start: LogPosition::START,
     }
 }
 
@@ -43,9 +44,10 @@ impl Driven {
         options: LogOptions,
         visitor: &mut dyn FnMut(Placed<'_>),
     ) -> Result<(Self, RecoveryReport), OpenError> {
-        let mut recovered = recover(Arc::new(disk.clone()), &options, visitor)?;
+        let file_system: Arc<dyn FileSystem> = Arc::new(disk.clone());
+        let mut recovered = recover(Arc::clone(&file_system), &options, visitor)?;
         let report = std::mem::take(&mut recovered.report);
-        let (log, writer) = Log::assemble(options, recovered);
+        let (log, writer) = Log::assemble(file_system, options, recovered);
         Ok((Self { log, writer, work: Work::default() }, report))
     }
 

@@ -1,0 +1,127 @@
+//! The journal of a turn as records of the log.
+//!
+//! Invariant: what is encoded is what is still true at the end of the turn: a message that has left a queue by then
+//! is not stored for it.
+
+use crate::model::{Message, QueueId, Seq, VhostName};
+use crate::storage::log::{Batch, Record, SeqRange, VhostId};
+use crate::vhost::{Entry, Journal, Places, Vhost};
+
+/// Encodes what is to be stored for one vhost; keeps its room between turns.
+#[derive(Debug)]
+pub(super) struct Scribe {
+    vhost: VhostId,
+    pub(super) batch: Batch,
+    /// Places of the messages in the batch, and the bytes that each counts for.
+    pub(super) places: Vec<(QueueId, Seq)>,
+    pub(super) place_bytes: Vec<u32>,
+    /// The batch holds identities.
+    pub(super) identifies: bool,
+    /// Places that have the same fate, until they are written.
+    ranges: Vec<SeqRange>,
+    fate: Option<Fate>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Gone(QueueId),
+    CameBack(QueueId),
+}
+
+impl Scribe {
+    pub(super) fn new(vhost: VhostId) -> Self {
+        Self {
+            vhost,
+            batch: Batch::new(),
+            places: Vec::new(),
+            place_bytes: Vec::new(),
+            identifies: false,
+            ranges: Vec::new(),
+            fate: None,
+        }
+    }
+
+    /// Encodes the vhost's identity.
+    pub(super) fn identify(&mut self, name: &VhostName) {
+        self.identifies = true;
+        self.batch.push(&Record::CreateVhost { vhost: self.vhost, name });
+    }
+
+    /// Encodes what a turn has done.
+    pub(super) fn write(&mut self, vhost: &mut Vhost, journal: &Journal) {
+        let mut places = journal.places.as_slice();
+        for entry in &journal.entries {
+            match entry {
+                Entry::Gone(places) => self.range(Fate::Gone(places.queue), places),
+                Entry::CameBack(places) => self.range(Fate::CameBack(places.queue), places),
+                Entry::Published { message, places: count } => {
+                    let (of_message, rest) = places.split_at(*count);
+                    places = rest;
+                    let kept = of_message.iter().filter(|(queue, seq)| vhost.awaits_home(*queue, *seq));
+                    self.publish(message, kept.copied());
+                }
+                Entry::Created { queue, name } => {
+                    self.end_ranges();
+                    self.identifies = true;
+                    self.batch.push(&Record::CreateQueue { vhost: self.vhost, queue: *queue, name });
+                }
+                Entry::Deleted(queue) => {
+                    self.end_ranges();
+                    self.batch.push(&Record::DeleteQueue { vhost: self.vhost, queue: *queue });
+                }
+            }
+        }
+        self.end_ranges();
+    }
+
+    /// Encodes a message for these places, unless there are none.
+    pub(super) fn publish(&mut self, message: &Message, places: impl Iterator<Item = (QueueId, Seq)>) {
+        self.end_ranges();
+        let first = self.places.len();
+        self.places.extend(places);
+        let queues = &self.places[first..];
+        if queues.is_empty() {
+            return;
+        }
+        let before = self.batch.size();
+        self.batch.push(&Record::Publish { vhost: self.vhost, queues, message });
+        // At least one each, so that what is alive is never worth nothing.
+        let bytes = ((self.batch.size() - before) / queues.len()).max(1);
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.place_bytes.resize(self.places.len(), bytes);
+    }
+
+    /// Encodes that a message was delivered before.
+    pub(super) fn came_back(&mut self, queue: QueueId, seq: Seq) {
+        self.range(Fate::CameBack(queue), &Places { queue, first: seq, last: seq });
+    }
+
+    fn range(&mut self, fate: Fate, places: &Places) {
+        if self.fate != Some(fate) {
+            self.end_ranges();
+            self.fate = Some(fate);
+        }
+        self.ranges.push(SeqRange { first: places.first, last: places.last });
+    }
+
+    /// Writes the places that are waiting for more of their kind. To be called before the batch is appended.
+    pub(super) fn end_ranges(&mut self) {
+        let vhost = self.vhost;
+        match self.fate.take() {
+            Some(Fate::Gone(queue)) => self.batch.push(&Record::Ack { vhost, queue, seqs: &self.ranges }),
+            Some(Fate::CameBack(queue)) => {
+                self.batch.push(&Record::Return { vhost, queue, seqs: &self.ranges });
+            }
+            None => return,
+        }
+        self.ranges.clear();
+    }
+
+    /// Forgets what was appended.
+    pub(super) fn clear(&mut self) {
+        self.batch.clear();
+        self.places.clear();
+        self.place_bytes.clear();
+        self.identifies = false;
+    }
+}

@@ -1,0 +1,196 @@
+//! Gives up segments of the log that hold nothing needed, and moves what is needed out of those that hold little.
+//!
+//! Invariant: a segment is given up only when everything of it that is alive has been appended again, under the lock
+//! of its vhost, so that no later change of it can come before.
+
+use std::io;
+
+use tracing::{debug, error};
+
+use super::VhostHandle;
+use super::broker::Broker;
+use super::ledger::{Due, Outgoing};
+use super::vhost_handle::State;
+use crate::model::{Definition, Message, QueueId, Seq};
+use crate::storage::Storage;
+use crate::storage::log::{Batch, Placed, Record, SegmentNumber, VhostId};
+use crate::vhost::Freed;
+
+/// Definitions that are appended under one lock.
+const DEFINITIONS_AT_A_TIME: usize = 500;
+/// Messages that are appended under one lock, and their bytes.
+const MESSAGES_AT_A_TIME: usize = 500;
+const BYTES_AT_A_TIME: usize = 512 << 10;
+
+/// A message of a segment and the places it was stored for.
+struct Candidate {
+    message: Message,
+    places: Vec<(QueueId, Seq)>,
+}
+
+impl Broker {
+    /// Keeps the log small for as long as the broker runs.
+    pub(super) async fn reclaim_forever(self) {
+        let ledger = self.ledger();
+        let mut retired = SegmentNumber(0);
+        loop {
+            ledger.changed.notified().await;
+            loop {
+                match ledger.due(retired) {
+                    Due::Nothing => break,
+                    Due::Retire(below) => {
+                        ledger.storage().log().retire(below);
+                        retired = below;
+                    }
+                    Due::Redefine => self.redefine().await,
+                    Due::Relocate(segment) => {
+                        debug!("moving what is alive out of segment {segment} of the message log");
+                        if let Err(error) = self.relocate(segment).await {
+                            // It is tried again when the log changes; until then it only takes up room.
+                            error!("cannot read segment {segment} of the message log: {error}");
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Appends everything again that says what exists.
+    async fn redefine(&self) {
+        let newest = self.ledger().newest();
+        for vhost in self.vhosts() {
+            vhost.identify_again();
+            let definitions: Vec<_> = vhost.topology().durable_definitions().collect();
+            for some in definitions.chunks(DEFINITIONS_AT_A_TIME) {
+                vhost.define_again(some);
+                tokio::task::yield_now().await;
+            }
+        }
+        self.ledger().redefined(newest);
+    }
+
+    /// Appends everything again that is alive in a segment.
+    async fn relocate(&self, segment: SegmentNumber) -> io::Result<()> {
+        let log = self.ledger().storage().log();
+        // What is not written yet cannot be read.
+        let position = log.append(&mut Batch::new(), true).position;
+        let mut durable = log.durable();
+        if durable.wait_for(|durable| *durable >= position).await.is_err() {
+            return Err(io::Error::other("the message log is closed"));
+        }
+        let broker = self.clone();
+        let reading = tokio::task::spawn_blocking(move || broker.copy_forward(segment));
+        reading.await.map_err(io::Error::other)?
+    }
+
+    fn copy_forward(&self, segment: SegmentNumber) -> io::Result<()> {
+        let mut slice = Slice { broker: self, segment, vhost: None, candidates: Vec::new(), bytes: 0 };
+        self.ledger().storage().log().read_segment(segment, &mut |placed| slice.take(&placed))?;
+        slice.copy();
+        Ok(())
+    }
+}
+
+/// Candidates of one vhost that are looked at under one lock.
+struct Slice<'a> {
+    broker: &'a Broker,
+    segment: SegmentNumber,
+    vhost: Option<VhostId>,
+    candidates: Vec<Candidate>,
+    bytes: usize,
+}
+
+impl Slice<'_> {
+    fn take(&mut self, placed: &Placed<'_>) {
+        let Record::Publish { vhost, queues, message } = placed.record else { return };
+        let full = self.candidates.len() >= MESSAGES_AT_A_TIME || self.bytes >= BYTES_AT_A_TIME;
+        if full || self.vhost != Some(vhost) {
+            self.copy();
+            self.vhost = Some(vhost);
+        }
+        self.bytes += message.cost();
+        self.candidates.push(Candidate { message: message.clone(), places: queues.to_vec() });
+    }
+
+    fn copy(&mut self) {
+        let candidates = std::mem::take(&mut self.candidates);
+        self.bytes = 0;
+        let Some(vhost) = self.vhost.and_then(|id| self.broker.vhost_of_log(id)) else { return };
+        vhost.store_again(self.segment, &candidates);
+    }
+}
+
+impl VhostHandle {
+    /// Appends the vhost's identity again.
+    fn identify_again(&self) {
+        let mut state = self.state.lock();
+        state.scribe.identify(self.name());
+        self.append_again(&mut state, &[]);
+    }
+
+    /// Appends those of these definitions again that are still in force, and the identities of queues among them.
+    fn define_again(&self, definitions: &[Definition]) {
+        let mut state = self.state.lock();
+        let State { vhost, scribe } = &mut *state;
+        for definition in definitions.iter().filter(|definition| vhost.topology().holds(definition)) {
+            Storage::define_again(&mut scribe.batch, self.name(), definition);
+            if let Definition::Queue(queue) = definition
+                && let Some(entry) = vhost.topology().queue(queue.name.as_str())
+            {
+                let (vhost, queue) = (self.id, entry.id);
+                scribe.batch.push(&Record::CreateQueue { vhost, queue, name: &entry.definition.name });
+            }
+        }
+        self.append_again(&mut state, &[]);
+    }
+
+    /// Appends those of these messages again that are alive in the segment.
+    fn store_again(&self, segment: SegmentNumber, candidates: &[Candidate]) {
+        let segment = super::ledger::number(segment);
+        let mut state = self.state.lock();
+        let State { vhost, scribe } = &mut *state;
+        let mut freed = Vec::new();
+        let mut redelivered = Vec::new();
+        for Candidate { message, places } in candidates {
+            let alive = places.iter().filter(|(queue, seq)| {
+                let Some(kept) = vhost.kept(*queue, *seq) else { return false };
+                let Some((home, bytes)) = kept.home.stored() else { return false };
+                if home != segment {
+                    return false;
+                }
+                freed.push(Freed { segment, places: 1, bytes: u64::from(bytes) });
+                if kept.redelivered {
+                    redelivered.push((*queue, *seq));
+                }
+                true
+            });
+            scribe.publish(message, alive.copied());
+        }
+        for (queue, seq) in redelivered {
+            scribe.came_back(queue, seq);
+        }
+        scribe.end_ranges();
+        self.append_again(&mut state, &freed);
+    }
+
+    fn append_again(&self, state: &mut State, freed: &[Freed]) {
+        let State { vhost, scribe } = state;
+        if scribe.batch.is_empty() {
+            return;
+        }
+        let stored = self.ledger.append(Outgoing {
+            batch: &mut scribe.batch,
+            vhost: self.name(),
+            definitions: &[],
+            defines: scribe.places.is_empty(),
+            place_bytes: &scribe.place_bytes,
+            freed,
+            waits: false,
+        });
+        for (&(queue, seq), &bytes) in scribe.places.iter().zip(&scribe.place_bytes) {
+            vhost.store(queue, seq, stored.home(bytes));
+        }
+        scribe.clear();
+    }
+}

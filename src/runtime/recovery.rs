@@ -1,0 +1,307 @@
+//! What the log's records amount to at start: the messages of every durable queue, in their places.
+//!
+//! Invariant: a record may come twice, come before what it speaks of, or speak of what is gone; none of that changes
+//! the result. The room's page on reclaim in `storage::log` says when that happens.
+
+use std::collections::BTreeMap;
+
+use rustc_hash::FxHashMap;
+
+use super::ledger::{Live, number};
+use crate::model::{Message, QueueId, QueueName, Seq, VhostName};
+use crate::queue::{Home, Recovered};
+use crate::storage::log::{Placed, Record, SeqRange, VhostId};
+use crate::vhost::{Restored, RestoredQueue};
+
+/// The records so far.
+#[derive(Debug, Default)]
+pub struct Replay {
+    vhosts: BTreeMap<VhostId, ReplayedVhost>,
+    places: Vec<Seq>,
+}
+
+#[derive(Debug, Default)]
+struct ReplayedVhost {
+    name: Option<VhostName>,
+    queues: FxHashMap<QueueId, ReplayedQueue>,
+    next_queue: u64,
+}
+
+#[derive(Debug, Default)]
+struct ReplayedQueue {
+    name: Option<QueueName>,
+    next: u64,
+    messages: BTreeMap<Seq, Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    message: Message,
+    home: Home,
+    redelivered: bool,
+}
+
+/// What the records amount to.
+#[derive(Debug, Default)]
+pub struct Replayed {
+    /// What each vhost kept, under the id it has in the log. Definitions are to be added.
+    pub vhosts: BTreeMap<VhostName, (VhostId, Restored)>,
+    /// Messages that are there, counted once for each queue.
+    pub messages: u64,
+    /// Their bytes in the log.
+    pub bytes: u64,
+    /// Where they are.
+    pub(super) segments: BTreeMap<u32, Live>,
+    pub(super) next_vhost: u32,
+}
+
+impl Replay {
+    /// Takes the next record of the log.
+    pub fn record(&mut self, placed: &Placed<'_>) {
+        let segment = number(placed.segment);
+        match placed.record {
+            Record::Publish { vhost, queues, message } => {
+                let bytes = message_bytes(message) / queues.len().max(1);
+                let home = Home::new(segment, u32::try_from(bytes.max(1)).unwrap_or(u32::MAX));
+                for (queue, seq) in queues {
+                    self.queue(vhost, *queue).publish(*seq, message, home);
+                }
+            }
+            Record::Ack { vhost, queue, seqs } => {
+                for range in seqs {
+                    self.each(vhost, queue, *range, |messages, seq| {
+                        messages.remove(&seq);
+                    });
+                }
+            }
+            Record::Return { vhost, queue, seqs } => {
+                for range in seqs {
+                    self.each(vhost, queue, *range, |messages, seq| {
+                        if let Some(kept) = messages.get_mut(&seq) {
+                            kept.redelivered = true;
+                        }
+                    });
+                }
+            }
+            Record::CreateQueue { vhost, queue, name } => {
+                self.queue(vhost, queue).name = Some(name.clone());
+            }
+            Record::DeleteQueue { vhost, queue } => {
+                self.queue(vhost, queue);
+                if let Some(vhost) = self.vhosts.get_mut(&vhost) {
+                    vhost.queues.remove(&queue);
+                }
+            }
+            Record::CreateVhost { vhost, name } => {
+                self.vhosts.entry(vhost).or_default().name = Some(name.clone());
+            }
+            Record::Define { .. } | Record::CleanStop => {}
+        }
+    }
+
+    fn queue(&mut self, vhost: VhostId, queue: QueueId) -> &mut ReplayedQueue {
+        let vhost = self.vhosts.entry(vhost).or_default();
+        vhost.next_queue = vhost.next_queue.max(queue.0.saturating_add(1));
+        vhost.queues.entry(queue).or_default()
+    }
+
+    /// Does something to every message that is there of a range, however long the range is.
+    fn each(
+        &mut self,
+        vhost: VhostId,
+        queue: QueueId,
+        range: SeqRange,
+        mut act: impl FnMut(&mut BTreeMap<Seq, Kept>, Seq),
+    ) {
+        let queue = self.vhosts.get_mut(&vhost).and_then(|vhost| vhost.queues.get_mut(&queue));
+        let Some(queue) = queue else { return };
+        queue.next = queue.next.max(range.last.0.saturating_add(1));
+        if range.first == range.last {
+            return act(&mut queue.messages, range.first);
+        }
+        self.places.clear();
+        self.places.extend(queue.messages.range(range.first..=range.last).map(|(seq, _)| *seq));
+        for seq in &self.places {
+            act(&mut queue.messages, *seq);
+        }
+    }
+
+    /// The result. After anything but a clean stop every message may have been delivered.
+    #[must_use]
+    pub fn finish(self, clean_stop: bool) -> Replayed {
+        let mut replayed = Replayed::default();
+        for (id, vhost) in self.vhosts {
+            replayed.next_vhost = replayed.next_vhost.max(id.0.saturating_add(1));
+            let mut restored = Restored { next_queue: vhost.next_queue, ..Restored::default() };
+            // Of two queues of the same name the later one is in force: damage has cost the end of the other.
+            let mut named = BTreeMap::new();
+            for (id, kept) in vhost.queues.into_iter().collect::<BTreeMap<_, _>>() {
+                // Without a name nothing was promised about the queue: its creation did not become durable.
+                if let Some(name) = kept.name.clone() {
+                    named.insert(name, (id, kept));
+                }
+            }
+            for (name, (id, kept)) in named {
+                let messages = replayed.count(kept.messages, clean_stop);
+                restored.queues.insert(name, RestoredQueue { id, next: Seq(kept.next), messages });
+            }
+            if let Some(name) = vhost.name {
+                replayed.vhosts.insert(name, (id, restored));
+            }
+        }
+        replayed
+    }
+}
+
+impl ReplayedQueue {
+    fn publish(&mut self, seq: Seq, message: &Message, home: Home) {
+        self.next = self.next.max(seq.0.saturating_add(1));
+        match self.messages.get_mut(&seq) {
+            // Copied forward from an old segment.
+            Some(kept) => kept.home = home,
+            None => {
+                self.messages.insert(seq, Kept { message: message.clone(), home, redelivered: false });
+            }
+        }
+    }
+}
+
+impl Replayed {
+    fn count(&mut self, messages: BTreeMap<Seq, Kept>, clean_stop: bool) -> Vec<Recovered> {
+        let recovered = messages.into_iter().map(|(seq, kept)| {
+            if let Some((segment, bytes)) = kept.home.stored() {
+                let live = self.segments.entry(segment).or_default();
+                live.places += 1;
+                live.bytes += u64::from(bytes);
+                self.messages += 1;
+                self.bytes += u64::from(bytes);
+            }
+            let redelivered = kept.redelivered || !clean_stop;
+            Recovered { seq, redelivered, home: kept.home, message: kept.message }
+        });
+        recovered.collect()
+    }
+}
+
+/// About as many bytes as its record has.
+fn message_bytes(message: &Message) -> usize {
+    const FIELDS: usize = 16;
+    let names = message.exchange().len() + message.routing_key().len();
+    FIELDS + names + message.properties().len() + message.body().len()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::model::{LogPosition, MessageParts};
+    use crate::storage::log::SegmentNumber;
+
+    const VHOST: VhostId = VhostId(1);
+    const QUEUE: QueueId = QueueId(3);
+
+    #[derive(Default)]
+    struct Kit(Replay);
+
+    impl Kit {
+        fn record(&mut self, segment: u64, record: Record<'_>) {
+            let (segment, position) = (SegmentNumber(segment), LogPosition(1));
+            self.0.record(&Placed { segment, position, record });
+        }
+
+        fn named(name: &str) -> Self {
+            let mut kit = Self::default();
+            kit.record(1, Record::CreateVhost { vhost: VHOST, name: &VhostName::from("/") });
+            kit.record(1, Record::CreateQueue { vhost: VHOST, queue: QUEUE, name: &QueueName::from(name) });
+            kit
+        }
+
+        fn publish(&mut self, segment: u64, places: &[(u64, u64)]) {
+            let parts = MessageParts { exchange: "", routing_key: "", properties: &[0, 0], persistent: true };
+            let message = Message::new(parts, Bytes::from_static(b"body"));
+            let queues: Vec<_> = places.iter().map(|(queue, seq)| (QueueId(*queue), Seq(*seq))).collect();
+            self.record(segment, Record::Publish { vhost: VHOST, queues: &queues, message: &message });
+        }
+
+        fn range(first: u64, last: u64) -> [SeqRange; 1] {
+            [SeqRange { first: Seq(first), last: Seq(last) }]
+        }
+
+        /// Name, id, next place, and place, segment and mark of each message of each queue.
+        fn finish(self, clean: bool) -> Vec<(String, u64, u64, Vec<(u64, u32, bool)>)> {
+            let mut replayed = self.0.finish(clean);
+            let (_, restored) = replayed.vhosts.remove("/").expect("it has a name");
+            let mut queues: Vec<_> = restored.queues.into_iter().collect();
+            queues.sort_by_key(|(_, kept)| kept.id);
+            let mut places = 0;
+            let shown = queues.into_iter().map(|(name, kept)| {
+                places += kept.messages.len() as u64;
+                let messages = kept.messages.iter().map(|message| {
+                    (message.seq.0, message.home.stored().expect("it was read").0, message.redelivered)
+                });
+                (name.as_str().to_owned(), kept.id.0, kept.next.0, messages.collect())
+            });
+            let shown = shown.collect();
+            assert_eq!(replayed.messages, places);
+            assert_eq!(replayed.segments.values().map(|live| live.places).sum::<u64>(), places);
+            shown
+        }
+    }
+
+    #[test]
+    fn messages_come_back_in_their_places() {
+        let mut kit = Kit::named("q");
+        for seq in [0, 1, 2, 3, 4] {
+            kit.publish(1, &[(3, seq)]);
+        }
+        kit.record(1, Record::Ack { vhost: VHOST, queue: QUEUE, seqs: &Kit::range(1, 2) });
+        kit.record(1, Record::Return { vhost: VHOST, queue: QUEUE, seqs: &Kit::range(3, 3) });
+        let expected = vec![(0, 1, false), (3, 1, true), (4, 1, false)];
+        assert_eq!(kit.finish(true), [("q".into(), 3, 5, expected)]);
+    }
+
+    #[test]
+    fn after_a_crash_every_message_may_have_been_delivered() {
+        let mut kit = Kit::named("q");
+        kit.publish(1, &[(3, 7)]);
+        assert_eq!(kit.finish(false), [("q".into(), 3, 8, vec![(7, 1, true)])]);
+    }
+
+    #[test]
+    fn a_message_that_was_moved_is_there_once_and_keeps_its_mark() {
+        let mut kit = Kit::default();
+        // Its queue's identity has moved behind it, and what acked an older one speaks of nothing.
+        kit.record(4, Record::Ack { vhost: VHOST, queue: QUEUE, seqs: &Kit::range(0, u64::MAX - 1) });
+        kit.publish(4, &[(3, 8), (5, 2)]);
+        kit.record(4, Record::Return { vhost: VHOST, queue: QUEUE, seqs: &Kit::range(0, 8) });
+        kit.publish(6, &[(3, 8)]);
+        kit.record(6, Record::CreateVhost { vhost: VHOST, name: &VhostName::from("/") });
+        kit.record(6, Record::CreateQueue { vhost: VHOST, queue: QUEUE, name: &QueueName::from("q") });
+        let shown = kit.finish(true);
+        assert_eq!(shown, [("q".into(), 3, 9, vec![(8, 6, true)])]);
+    }
+
+    #[test]
+    fn what_is_deleted_stays_deleted_and_its_id_is_not_given_out_again() {
+        let mut kit = Kit::named("q");
+        kit.publish(1, &[(3, 0)]);
+        kit.record(1, Record::DeleteQueue { vhost: VHOST, queue: QUEUE });
+        kit.record(1, Record::Ack { vhost: VHOST, queue: QUEUE, seqs: &Kit::range(0, 0) });
+        kit.record(1, Record::DeleteQueue { vhost: VHOST, queue: QueueId(9) });
+        let replayed = kit.0.finish(true);
+        let restored = &replayed.vhosts["/"].1;
+        assert!(restored.queues.is_empty());
+        assert_eq!((restored.next_queue, replayed.messages), (10, 0));
+    }
+
+    #[test]
+    fn of_two_queues_of_one_name_the_later_is_in_force() {
+        let mut kit = Kit::named("q");
+        kit.publish(1, &[(3, 0)]);
+        let name = QueueName::from("q");
+        kit.record(2, Record::CreateQueue { vhost: VHOST, queue: QueueId(4), name: &name });
+        kit.publish(2, &[(4, 0), (4, 1)]);
+        assert_eq!(kit.finish(true), [("q".into(), 4, 2, vec![(0, 2, false), (1, 2, false)])]);
+    }
+}

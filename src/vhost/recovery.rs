@@ -1,0 +1,92 @@
+//! A vhost as it comes back: its definitions, and what its durable queues kept.
+//!
+//! Invariant: a queue has the messages that were stored for it under the id it has; an id that any record of the log
+//! may still speak of is not given out again.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::state::{QueueSlot, Vhost};
+use super::{Entry, ExchangeCounters, Journal, VhostOptions};
+use crate::model::{Definition, QueueDefinition, QueueId, QueueName, Seq, VhostName};
+use crate::queue::Recovered;
+use crate::topology::Refusal;
+
+/// What is there at start.
+#[derive(Debug, Default)]
+pub struct Restored {
+    /// The durable definitions: exchanges before queues before bindings.
+    pub definitions: Vec<Definition>,
+    /// What durable queues kept, by name.
+    pub queues: FxHashMap<QueueName, RestoredQueue>,
+    /// No record speaks of a queue with this id or a higher one.
+    pub next_queue: u64,
+}
+
+/// What a durable queue kept.
+#[derive(Debug)]
+pub struct RestoredQueue {
+    /// The id under which it was kept.
+    pub id: QueueId,
+    /// No message was ever in this place or a higher one.
+    pub next: Seq,
+    /// Its messages, in order of place.
+    pub messages: Vec<Recovered>,
+}
+
+/// What came of a vhost's restoration, besides the vhost.
+#[derive(Debug, Default)]
+pub struct RestoreReport {
+    /// Definitions that the topology refuses, each with its reason; the others are in force.
+    pub refused: Vec<(Definition, Refusal)>,
+    /// Queues that kept messages and are not defined, with how many; they are gone.
+    pub undefined: Vec<(QueueName, usize)>,
+    /// What is to be stored before anything else.
+    pub journal: Journal,
+}
+
+impl Vhost {
+    /// A vhost as it was.
+    #[must_use]
+    pub fn restore(name: VhostName, options: VhostOptions, restored: Restored) -> (Self, RestoreReport) {
+        let Restored { definitions, mut queues, next_queue } = restored;
+        let mut vhost = Self::new(name, options, next_queue);
+        let mut report = RestoreReport::default();
+        for definition in definitions {
+            let result = match &definition {
+                Definition::Queue(queue) if queues.contains_key(&queue.name) => {
+                    let kept = queues.remove(&queue.name).expect("it was just seen");
+                    vhost.restore_queue(queue.clone(), kept)
+                }
+                _ => vhost.declare(definition.clone(), &mut report.journal).map(drop),
+            };
+            if let Err(refusal) = result {
+                report.refused.push((definition, refusal));
+            }
+        }
+        for (name, kept) in queues {
+            report.journal.entries.push(Entry::Deleted(kept.id));
+            for home in kept.messages.iter().filter_map(|message| message.home.stored()) {
+                report.journal.freed(home.0, home.1);
+            }
+            report.undefined.push((name, kept.messages.len()));
+        }
+        let exchanges = vhost.topology.exchanges();
+        vhost.exchanges = exchanges
+            .filter_map(|exchange| vhost.topology.exchange_id(exchange.name.as_str()))
+            .map(|id| (id, ExchangeCounters::default()))
+            .collect();
+        (vhost, report)
+    }
+
+    fn restore_queue(&mut self, definition: QueueDefinition, kept: RestoredQueue) -> Result<(), Refusal> {
+        let name = definition.name.clone();
+        self.topology.declare_queue(definition, kept.id, None)?;
+        let entry = self.topology.queue(name.as_str()).expect("it was just declared");
+        let mut slot = QueueSlot::new(kept.id, Arc::clone(&entry.definition));
+        slot.queue.recover(kept.messages.into_iter(), kept.next);
+        self.queues.insert(kept.id, slot);
+        Ok(())
+    }
+}
