@@ -237,9 +237,8 @@ fn session_options(config: &Config) -> SessionOptions {
     SessionOptions {
         product: config.identity.product.clone(),
         version: config.identity.version.clone(),
-        platform: format!("FerryMQ {} (Rust)", env!("CARGO_PKG_VERSION")),
-        information: "Licensed under MIT or Apache-2.0. FerryMQ, speaking AMQP 0-9-1 as RabbitMQ does."
-            .into(),
+        platform: config.identity.platform.clone(),
+        information: config.identity.information.clone(),
         copyright: "The FerryMQ developers".into(),
         cluster_name: config.identity.cluster_name.clone(),
         channel_max: limits.channel_max,

@@ -142,6 +142,10 @@ pub struct Identity {
     pub product: String,
     /// `version`; client libraries derive abilities from it.
     pub version: String,
+    /// `platform`.
+    pub platform: String,
+    /// `information`.
+    pub information: String,
     /// `cluster_name`.
     pub cluster_name: String,
 }
@@ -208,7 +212,14 @@ impl Default for Limits {
 
 impl Default for Identity {
     fn default() -> Self {
-        Self { product: "RabbitMQ".into(), version: "3.13.7".into(), cluster_name: "ferrymq".into() }
+        Self {
+            product: "RabbitMQ".into(),
+            version: "3.13.7".into(),
+            platform: concat!("FerryMQ ", env!("CARGO_PKG_VERSION"), " (Rust)").into(),
+            information: "Licensed under MIT or Apache-2.0. FerryMQ, speaking AMQP 0-9-1 as RabbitMQ does."
+                .into(),
+            cluster_name: "ferrymq".into(),
+        }
     }
 }
 

@@ -321,7 +321,7 @@ fn memory_watermark(section: &mut Section<'_, '_, '_>) -> Option<MemoryWatermark
 }
 
 fn identity(mut section: Section<'_, '_, '_>) -> Identity {
-    let Identity { product, version, cluster_name } = Identity::default();
+    let Identity { product, version, platform, information, cluster_name } = Identity::default();
     let mut text = |key, default| {
         let Some(text) = section.text(key) else { return default };
         if !(1..=LONGEST_IDENTITY).contains(&text.get_ref().len()) {
@@ -336,7 +336,9 @@ fn identity(mut section: Section<'_, '_, '_>) -> Identity {
     };
     let product = text("product", product);
     let version = text("version", version);
+    let platform = text("platform", platform);
+    let information = text("information", information);
     let cluster_name = text("cluster_name", cluster_name);
     section.finish();
-    Identity { product, version, cluster_name }
+    Identity { product, version, platform, information, cluster_name }
 }

@@ -1,9 +1,11 @@
 """config.toml: the topology declared there, its live reload, and errors in it."""
 
+import re
 import signal
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from wire import Client
@@ -172,10 +174,29 @@ def test_limits_are_offered_to_clients(own_broker, option, offered):
     assert client.tune | offered == client.tune
 
 
+def shipped_identity():
+    """What the shipped config.toml documents, and the one text that cannot be configured."""
+    shipped = (Path(__file__).resolve().parents[2] / "config.toml").read_text(encoding="utf-8")
+    section = shipped.split("\n[identity]\n")[1].split("\n# ---")[0]
+    return dict(re.findall(r'^#(\w+) = "(.*)"$', section, re.MULTILINE)) | {"copyright": "The FerryMQ developers"}
+
+
+def texts_of(client):
+    return {key: value for key, value in client.server_properties.items() if key != "capabilities"}
+
+
 def test_identity(own_broker):
-    client = session(own_broker('[identity]\nproduct = "FerryMQ"\nversion = "9.9.9"\ncluster_name = "here"'))
-    properties = client.server_properties
-    assert (properties["product"], properties["version"], properties["cluster_name"]) == ("FerryMQ", "9.9.9", "here")
+    own = {"product": "FerryMQ", "version": "9.9.9", "platform": "Fähre №1", "information": "i" * 255,
+           "cluster_name": "here"}  # fmt: skip
+    lines = [f'{key} = "{value}"' for key, value in own.items()]
+    client = session(own_broker("\n".join(["[identity]", *lines])))
+    assert texts_of(client) == shipped_identity() | own
+
+
+def test_identity_unless_configured(own_broker):
+    identity = shipped_identity()
+    assert {"product", "version", "platform", "information", "cluster_name"} < set(identity)
+    assert texts_of(session(own_broker())) == identity
 
 
 def test_message_size_limit(own_broker):

@@ -45,6 +45,8 @@ fn every_setting_arrives() {
         [identity]
         product = "FerryMQ"
         version = "4.0.0"
+        platform = "A ferry"
+        information = "Ask the captain"
         cluster_name = "harbour"
         "#,
     )
@@ -69,12 +71,24 @@ fn every_setting_arrives() {
         identity: Identity {
             product: "FerryMQ".into(),
             version: "4.0.0".into(),
+            platform: "A ferry".into(),
+            information: "Ask the captain".into(),
             cluster_name: "harbour".into(),
         },
         source: config.source.clone(),
         ..Config::default()
     };
     assert_eq!(config, expected);
+}
+
+#[test]
+fn every_text_of_the_identity_has_1_to_255_bytes() {
+    for key in ["product", "version", "platform", "information", "cluster_name"] {
+        let good = |text: &str| load(&format!("[identity]\n{key} = \"{text}\"")).is_ok();
+        assert!(good("a") && good(&"é".repeat(127)), "{key} cannot have 1 or 254 bytes");
+        assert!(good(&"a".repeat(255)), "{key} cannot have 255 bytes");
+        assert!(!good("") && !good(&"é".repeat(128)), "{key} can have 0 or 256 bytes");
+    }
 }
 
 #[test]
