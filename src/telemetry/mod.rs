@@ -2,9 +2,11 @@
 //!
 //! In: events of the `tracing` macros, and amounts that rooms fold into [`Counters`] once per burst. Out: one
 //! line per event on standard output, for people or as JSON.
-//! Invariant: nothing that a client sent can start a line or move a terminal's cursor.
+//! Invariant: nothing that a client sent can start a line or move a terminal's cursor, and no direct reply-to token
+//! is shown.
 
 mod counters;
+mod hiding;
 mod line;
 mod printable;
 
@@ -95,7 +97,8 @@ fn subscriber<W>(
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(writer);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
+    let builder = builder.with_writer(hiding::Hiding(writer));
     match format {
         LogFormat::Text => Box::new(builder.event_format(line::TextLine).finish()),
         LogFormat::Json => Box::new(builder.json().flatten_event(true).with_current_span(false).finish()),

@@ -87,3 +87,16 @@ fn a_bad_filter_names_the_variable() {
     let error = filter(LevelFilter::INFO, Some("a=b=c".to_owned())).expect_err("not a filter");
     assert!(error.to_string().starts_with("FERRYMQ_LOG='a=b=c' is not a log filter"), "{error}");
 }
+
+#[test]
+fn reply_to_tokens_are_hidden_in_messages_and_fields() {
+    for format in [LogFormat::Text, LogFormat::Json] {
+        let text = logged(format, false, None, || {
+            let address = "amq.rabbitmq.reply-to.AAECAwQFBgcICQoLDA0ODw";
+            tracing::warn!(queue = address, "no queue '{address}' in vhost '/'");
+        });
+        assert!(!text.contains("AAEC"), "{text}");
+        assert_eq!(text.matches("amq.rabbitmq.reply-to.<hidden>").count(), 2, "{text}");
+        assert!(text.ends_with('\n') && text.contains("in vhost '/'"), "{text}");
+    }
+}

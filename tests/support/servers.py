@@ -5,6 +5,7 @@ through the process handle that started it.
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -117,7 +118,7 @@ class Ferrymq(Server):
         self.output = Output(self.process.stdout)
         try:
             line = self.output.wait_for("listening on 127.0.0.1:")
-            self.port = int(line.split("listening on 127.0.0.1:", 1)[1].split()[0].rstrip(",;."))
+            self.port = int(re.search(r"listening on 127\.0\.0\.1:(\d+)", line).group(1))
             self.output.wait_for("Server startup complete")
         except Exception:
             self.kill()
