@@ -10,6 +10,7 @@ use ferrymq_protocol::method::basic;
 use super::channel::{Asked, Channel, Mode, Outstanding, ReplyConsumer};
 use super::errors::{Fault, ReplyCode};
 use super::link::Turn;
+use super::quorum;
 use super::tags::Unacked;
 use crate::model::{ChannelKey, ConsumerKey, QueueName};
 use crate::topology::{REPLY_TO_QUEUE, Refusal, strip_name};
@@ -41,21 +42,7 @@ impl Channel {
     ) -> Result<(), Fault> {
         let channel = self.open_key()?;
         let replies = consume.queue == REPLY_TO_QUEUE;
-        if replies && !consume.no_ack {
-            return Err(Refusal::ReplyConsumerAcknowledges.into());
-        }
-        if replies && self.replies.is_some() {
-            return Err(Refusal::ReplyConsumerSet.into());
-        }
-        if self.consumer_keys.contains_key(consume.consumer_tag) {
-            let text = format!("attempt to reuse consumer tag '{}'", consume.consumer_tag);
-            return Err(Fault::new(ReplyCode::NotAllowed, text));
-        }
-        let max = turn.link.options.consumers_per_channel_max;
-        if max > 0 && self.consumers.len() as u64 >= u64::from(max) {
-            let text = format!("reached maximum ({max}) of consumers per channel");
-            return Err(Fault::new(ReplyCode::NotAllowed, text));
-        }
+        self.check_consumer(consume, replies, turn.link.options.consumers_per_channel_max)?;
         let request = if replies {
             let token = ReplyToken((turn.context.random)());
             let consumer = self.add_consumer(consume, turn);
@@ -80,6 +67,27 @@ impl Channel {
         let outstanding = Outstanding { method: basic::Consume::ID, no_wait: consume.no_wait, asked };
         turn.ask(self, request, outstanding);
         Ok(())
+    }
+
+    /// What can be said against one more consumer before its queue is looked at. As with `RabbitMQ`, the limit
+    /// holds for the reply consumer too, which does not count towards it.
+    fn check_consumer(&self, consume: &basic::Consume<'_>, replies: bool, max: u32) -> Result<(), Fault> {
+        let reply_consumer = self.replies.as_ref().map(|replies| replies.consumer);
+        let tag_of = self.consumer_keys.get(consume.consumer_tag).copied();
+        if tag_of.is_some() && !(replies && tag_of == reply_consumer) {
+            let text = format!("attempt to reuse consumer tag '{}'", consume.consumer_tag);
+            return Err(Fault::new(ReplyCode::NotAllowed, text));
+        }
+        let counted = self.consumers.len() - usize::from(reply_consumer.is_some());
+        if max > 0 && counted as u64 >= u64::from(max) {
+            let text = format!("reached maximum ({max}) of consumers per channel");
+            return Err(Fault::new(ReplyCode::NotAllowed, text));
+        }
+        match (replies, consume.no_ack, reply_consumer) {
+            (true, false, _) => Err(Refusal::ReplyConsumerAcknowledges.into()),
+            (true, true, Some(_)) => Err(Refusal::ReplyConsumerSet.into()),
+            _ => Ok(()),
+        }
     }
 
     fn add_consumer(&mut self, consume: &basic::Consume<'_>, turn: &mut Turn<'_, '_>) -> ConsumerKey {
@@ -128,6 +136,7 @@ impl Channel {
     pub(super) fn get(&mut self, get: &basic::Get<'_>, turn: &mut Turn<'_, '_>) -> Result<(), Fault> {
         let channel = self.open_key()?;
         let queue = self.meant_queue(get.queue)?;
+        quorum::check_get(&queue, turn)?;
         let request = Request::Get(Get { channel, queue, no_ack: get.no_ack });
         let asked = Asked::Get { no_ack: get.no_ack };
         let outstanding = Outstanding { method: basic::Get::ID, no_wait: false, asked };

@@ -7,6 +7,7 @@ use ferrymq_protocol::method::{MethodId, exchange, queue};
 use super::channel::{Asked, Channel, Outstanding};
 use super::errors::Fault;
 use super::link::Turn;
+use super::quorum;
 use crate::model::{
     BindingDefinition, Destination, ExchangeDefinition, ExchangeName, LogPosition, Origin, QueueDefinition,
     QueueName, RoutingKey,
@@ -212,11 +213,9 @@ impl Channel {
         delete: &queue::Delete<'_>,
         turn: &mut Turn<'_, '_>,
     ) -> Result<(), Fault> {
-        let request = Request::DeleteQueue {
-            name: self.meant_queue(delete.queue)?,
-            if_unused: delete.if_unused,
-            if_empty: delete.if_empty,
-        };
+        let name = self.meant_queue(delete.queue)?;
+        quorum::check_delete(&name, (delete.if_unused, delete.if_empty), turn)?;
+        let request = Request::DeleteQueue { name, if_unused: delete.if_unused, if_empty: delete.if_empty };
         self.ask(request, (queue::Delete::ID, Asked::DeleteQueue, delete.no_wait), turn)
     }
 }

@@ -192,7 +192,7 @@ impl From<Refusal> for Fault {
             | Refusal::InternalExchange { .. }
             | Refusal::ExclusiveUse { .. }
             | Refusal::ReplyToQueue { .. } => ReplyCode::AccessRefused,
-            Refusal::Locked { .. } => ReplyCode::ResourceLocked,
+            Refusal::Locked { .. } | Refusal::SingleActiveGet { .. } => ReplyCode::ResourceLocked,
             Refusal::Inequivalent { .. }
             | Refusal::InvalidArgument { .. }
             | Refusal::InvalidArgumentType { .. }
@@ -206,7 +206,7 @@ impl From<Refusal> for Fault {
             | Refusal::NoReplyConsumer
             | Refusal::ReplyConsumerSet
             | Refusal::ReplyConsumerAcknowledges => ReplyCode::PreconditionFailed,
-            Refusal::NotYet { .. } => ReplyCode::NotImplemented,
+            Refusal::ConditionalDelete { .. } | Refusal::NotYet { .. } => ReplyCode::NotImplemented,
         };
         Self::new(code, refusal.to_string())
     }

@@ -21,6 +21,7 @@ mod options;
 mod output;
 mod patience;
 mod publish;
+mod quorum;
 mod replies;
 mod report;
 // The room's main type, in a file of its own like every other.

@@ -157,6 +157,11 @@ pub fn arguments_without_effect(arguments: &Table) -> Vec<&str> {
 pub(super) fn check(definition: &QueueDefinition, vhost: &VhostName) -> Result<(), Refusal> {
     let subject = || format!("queue '{}'", definition.name);
     let arguments = &definition.arguments;
+    if is_generated_queue_name(definition.name.as_str())
+        && let Some(implementation) = needs_a_name(arguments)
+    {
+        return Err(Refusal::ServerNamedQueue { implementation });
+    }
     if let Some(other) = arguments.get(X_DEAD_LETTER_EXCHANGE).filter(|v| !matches!(v, Value::LongString(_)))
     {
         return Err(Refusal::InvalidArgumentType {
@@ -203,19 +208,26 @@ pub(super) fn check(definition: &QueueDefinition, vhost: &VhostName) -> Result<(
     check_properties(definition, kind, vhost)
 }
 
+/// The name in refusals of the type that these arguments ask for, if its queues cannot be server-named.
+fn needs_a_name(arguments: &Table) -> Option<&'static str> {
+    match arguments.get(X_QUEUE_TYPE).and_then(Value::as_str) {
+        Some("quorum") => Some(QueueType::Quorum.implementation()),
+        Some("stream") => Some("rabbit_stream_queue"),
+        _ => None,
+    }
+}
+
 /// Refuses what a quorum queue cannot be.
 fn check_properties(definition: &QueueDefinition, kind: QueueType, vhost: &VhostName) -> Result<(), Refusal> {
     if kind != QueueType::Quorum {
         return Ok(());
     }
-    let property = if definition.exclusive {
+    let property = if definition.auto_delete {
+        "auto-delete"
+    } else if definition.exclusive {
         "exclusive-owner"
     } else if !definition.durable {
         "non-durable"
-    } else if definition.auto_delete {
-        "auto-delete"
-    } else if is_generated_queue_name(definition.name.as_str()) {
-        return Err(Refusal::ServerNamedQueue { implementation: kind.implementation() });
     } else {
         return Ok(());
     };

@@ -41,6 +41,11 @@ pub enum Refusal {
         "cannot obtain exclusive access to locked queue '{queue}' in vhost '{vhost}'. It could be originally declared on another connection or the exclusive property value does not match that of the original declaration."
     )]
     Locked { queue: QueueName, vhost: VhostName },
+    /// 405: the messages belong to the active consumer.
+    #[error(
+        "cannot obtain access to locked queue '{queue}' in vhost '{vhost}'. basic.get operations are not supported by quorum queues with single active consumer"
+    )]
+    SingleActiveGet { queue: QueueName, vhost: VhostName },
     /// 406: a redeclaration that differs. `subject` is `queue 'q'` or `exchange 'x'`; `received` and
     /// `current` are worded by the comparison: `'false'`, `none`, `the value '1' of type 'byte'`.
     #[error(
@@ -88,6 +93,11 @@ pub enum Refusal {
     /// 406.
     #[error("reply consumer cannot acknowledge")]
     ReplyConsumerAcknowledges,
+    /// 540: a quorum queue cannot tell at once whether the condition holds, which is `if-unused` or `if-empty`.
+    #[error(
+        "cannot delete queue '{queue}' in vhost '{vhost}'. queue.delete operations with {condition} flag set are not supported by quorum queues"
+    )]
+    ConditionalDelete { queue: QueueName, vhost: VhostName, condition: &'static str },
     /// 540: the argument asks for what this version does not have.
     #[error("{feature} is not supported yet")]
     NotYet { feature: String },

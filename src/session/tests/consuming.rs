@@ -193,6 +193,56 @@ fn consumers_per_channel_are_limited() {
 }
 
 #[test]
+fn the_reply_consumer_is_limited_but_does_not_count() {
+    let options = SessionOptions { consumers_per_channel_max: 1, ..SessionOptions::default() };
+    let mut kit = Kit::open_with(options, &capabilities());
+    kit.channel(1);
+    kit.send(1, consume("amq.rabbitmq.reply-to", "r", true));
+    let Request::ConsumeReplies { consumer, .. } = kit.request() else { panic!() };
+    kit.reply(1, Reply::Consuming(consumer));
+    kit.expect(1, basic::ConsumeOk { consumer_tag: "r" });
+    kit.consumer(1, "a", false);
+    kit.send(1, consume("amq.rabbitmq.reply-to", "s", false));
+    kit.expect_connection_error(530, "NOT_ALLOWED - reached maximum (1) of consumers per channel", (60, 20));
+}
+
+#[test]
+fn a_reused_tag_is_told_before_what_is_wrong_with_the_reply_consumer() {
+    let mut kit = Kit::open();
+    kit.channel(1);
+    kit.channel(2);
+    kit.send(1, consume("amq.rabbitmq.reply-to", "r", true));
+    let Request::ConsumeReplies { consumer, .. } = kit.request() else { panic!() };
+    kit.reply(1, Reply::Consuming(consumer));
+    kit.expect(1, basic::ConsumeOk { consumer_tag: "r" });
+    kit.send(1, consume("amq.rabbitmq.reply-to", "r", true));
+    kit.expect_channel_error(1, 406, "PRECONDITION_FAILED - reply consumer already set", (60, 20));
+    kit.consumer(2, "c", false);
+    kit.send(2, consume("amq.rabbitmq.reply-to", "c", false));
+    kit.expect_connection_error(530, "NOT_ALLOWED - attempt to reuse consumer tag 'c'", (60, 20));
+}
+
+#[test]
+fn a_quorum_queue_with_a_single_active_consumer_is_not_fetched_from() {
+    let quorum = Table::new().with("x-queue-type", "quorum");
+    let mut kit = Kit::open();
+    kit.channel(1);
+    kit.queue_with("many", 1, quorum.clone());
+    kit.queue_with("off", 2, quorum.clone().with("x-single-active-consumer", false));
+    kit.queue_with("classic", 3, Table::new().with("x-single-active-consumer", true));
+    kit.queue_with("q", 4, quorum.with("x-single-active-consumer", true));
+    for queue in ["many", "off", "classic", "missing"] {
+        kit.send(1, basic::Get { queue, no_ack: true });
+        assert!(matches!(kit.request(), Request::Get(_)), "{queue}");
+        kit.reply(1, Reply::Got(None));
+        kit.expect(1, basic::GetEmpty {});
+    }
+    kit.send(1, basic::Get { queue: "q", no_ack: true });
+    let text = "RESOURCE_LOCKED - cannot obtain access to locked queue 'q' in vhost '/'. basic.get operations are not supported by quorum queues with single active consumer";
+    kit.expect_channel_error(1, 405, text, (60, 70));
+}
+
+#[test]
 fn cancelling_nobody_is_fine() {
     let mut kit = Kit::open();
     kit.channel(1);

@@ -295,3 +295,32 @@ fn a_malformed_reply_address_is_no_queue() {
     let text = "NOT_FOUND - no queue 'amq.rabbitmq.reply-to.short' in vhost '/'";
     kit.expect_channel_error(1, 404, text, (50, 10));
 }
+
+fn delete_queue(queue: &str, if_unused: bool, if_empty: bool) -> queue::Delete<'_> {
+    queue::Delete { queue, if_unused, if_empty, no_wait: false }
+}
+
+#[test]
+fn a_quorum_queue_is_not_deleted_on_a_condition() {
+    for (if_unused, if_empty, flag) in
+        [(true, false, "if-unused"), (false, true, "if-empty"), (true, true, "if-unused")]
+    {
+        let mut kit = with_channel();
+        kit.queue_with("q", 1, Table::new().with("x-queue-type", "quorum"));
+        kit.queue("classic", 2);
+        kit.send(1, delete_queue("classic", if_unused, if_empty));
+        let Request::DeleteQueue { name, .. } = kit.request() else { panic!() };
+        assert_eq!(name.as_str(), "classic");
+        kit.reply(1, Reply::QueueDeleted { messages: 0 });
+        kit.expect(1, queue::DeleteOk { message_count: 0 });
+        kit.send(1, delete_queue("q", if_unused, if_empty));
+        let text = format!(
+            "NOT_IMPLEMENTED - cannot delete queue 'q' in vhost '/'. queue.delete operations with {flag} flag set are not supported by quorum queues"
+        );
+        kit.expect_connection_error(540, &text, (50, 40));
+    }
+    let mut kit = with_channel();
+    kit.queue_with("q", 1, Table::new().with("x-queue-type", "quorum"));
+    kit.send(1, delete_queue("q", false, false));
+    assert!(matches!(kit.request(), Request::DeleteQueue { if_unused: false, if_empty: false, .. }));
+}

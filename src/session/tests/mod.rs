@@ -119,12 +119,16 @@ impl Kit {
 
     /// Adds a queue to the snapshot.
     fn queue(&mut self, name: &str, id: u64) {
+        self.queue_with(name, id, Table::new());
+    }
+
+    fn queue_with(&mut self, name: &str, id: u64, arguments: Table) {
         let definition = QueueDefinition {
             name: name.into(),
             durable: true,
             exclusive: false,
             auto_delete: false,
-            arguments: Table::new(),
+            arguments,
             origin: Origin::Client,
         };
         self.topology.declare_queue(definition, QueueId(id), None).unwrap();

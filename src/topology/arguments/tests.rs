@@ -114,10 +114,27 @@ fn a_quorum_queue_is_durable_shared_and_lasting() {
     assert_eq!(refused(|q| q.exclusive = true), invalid("exclusive-owner"));
     assert_eq!(refused(|q| q.durable = false), invalid("non-durable"));
     assert_eq!(refused(|q| q.auto_delete = true), invalid("auto-delete"));
-    assert_eq!(
-        refused(|q| q.name = super::super::generated_queue_name([0; 16]).as_str().into()),
-        Err("Cannot declare a server-named queue for type rabbit_quorum_queue".to_owned())
-    );
+    let in_order = |q: &mut QueueDefinition| (q.auto_delete, q.exclusive, q.durable) = (true, true, false);
+    assert_eq!(refused(in_order), invalid("auto-delete"));
+    assert_eq!(refused(|q| (q.exclusive, q.durable) = (true, false)), invalid("exclusive-owner"));
+}
+
+#[test]
+fn only_classic_queues_are_server_named_which_is_looked_at_first() {
+    for (kind, implementation) in [("quorum", "rabbit_quorum_queue"), ("stream", "rabbit_stream_queue")] {
+        let mut definition = queue(&super::super::generated_queue_name([0; 16]));
+        definition.exclusive = true;
+        definition.arguments = table([
+            ("x-queue-type", kind.into()),
+            ("x-max-length", (-1).into()),
+            ("x-dead-letter-exchange", 1.into()),
+        ]);
+        let expected = format!("Cannot declare a server-named queue for type {implementation}");
+        assert_eq!(
+            check(&definition, &VhostName::from("/")).map_err(|refusal| text(&refusal)),
+            Err(expected)
+        );
+    }
 }
 
 #[test]

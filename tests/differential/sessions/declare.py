@@ -111,6 +111,37 @@ scripted("declare", {
     "exchange_unknown_argument": rexchange({"arguments": {"x-foo": 1}}, {"arguments": {"x-foo": 2}}),
 })  # fmt: skip
 
+def quorum(name="{q}", durable=True, arguments=None, **options):
+    return queue(name, durable=durable, arguments={"x-queue-type": "quorum", **(arguments or {})}, **options)
+
+
+scripted("quorum", {
+    "queue": [quorum(), quorum(), ("queue.delete", {"queue": "{q}"})],
+    "exclusive": [quorum(exclusive=True)],
+    "not_durable": [quorum(durable=False)],
+    "auto_delete": [quorum(auto_delete=True)],
+    "exclusive_and_auto_delete": [quorum(exclusive=True, auto_delete=True)],
+    "not_durable_and_auto_delete": [quorum(durable=False, auto_delete=True)],
+    "server_named": [quorum("")],
+    "server_named_exclusive": [quorum("", exclusive=True)],
+    "server_named_stream": [queue("", durable=True, arguments={"x-queue-type": "stream"})],
+    "server_named_with_a_bad_argument": [quorum("", arguments={"x-max-length": -1})],
+    "bad_argument_and_exclusive": [quorum(exclusive=True, arguments={"x-max-length": -1})],
+    "argument_of_classic_queues": [quorum(arguments={"x-max-priority": 5})],
+    "argument_on_a_classic_queue": [queue(arguments={"x-delivery-limit": 5})],
+    "redeclared_transient": [quorum(), quorum(durable=False)],
+    "redeclared_exclusive": [quorum(), quorum(exclusive=True)],
+    "redeclared_auto_delete": [quorum(), quorum(auto_delete=True)],
+    "delete_if_unused": [quorum(), ("queue.delete", {"queue": "{q}", "if_unused": True})],
+    "delete_if_empty": [quorum(), ("queue.delete", {"if_empty": True})],
+    "delete_if_both": [quorum(), ("queue.delete", {"queue": "{q}", "if_unused": True, "if_empty": True})],
+    "delete_missing_if_unused": [("queue.delete", {"queue": "{q}", "if_unused": True})],
+    "get": [quorum(), ("basic.get", {"queue": "{q}"})],
+    "get_single_active": [quorum(arguments={"x-single-active-consumer": True}), ("basic.get", {"queue": "{q}"})],
+    "global_prefetch": [quorum(), ("basic.qos", {"global_": True, "prefetch_count": 5}),
+                        ("basic.consume", {"queue": "{q}", "consumer_tag": "c"})],
+})  # fmt: skip
+
 bind = {"queue": "{q}", "exchange": "amq.direct", "routing_key": "{q}"}
 scripted("bind", {
     "queue": [queue(), ("queue.bind", bind), ("queue.bind", bind), ("queue.unbind", bind), ("queue.unbind", bind)],
@@ -147,6 +178,7 @@ scripted("bind", {
     "headers_bad_match_type": [queue(), ("queue.bind", {**bind, "exchange": "amq.headers", "arguments": {"x-match": 23}})],
     "headers_no_match": [queue(), ("queue.bind", {**bind, "exchange": "amq.headers", "arguments": {"a": 23}})],
     "reply_to_queue": [("queue.bind", {**bind, "queue": "amq.rabbitmq.reply-to"})],
+    "unbind_reply_to_queue": [("queue.unbind", {**bind, "queue": "amq.rabbitmq.reply-to"})],
 })  # fmt: skip
 
 scripted("delete", {
