@@ -1,8 +1,11 @@
 //! The message log beside a bare loop of append and fdatasync, on the same disk in the same run.
 //!
-//! `cargo bench --bench log`. `LOG_BENCH_DIR` chooses the disk; the default is the build's own. Runs of both are
-//! interleaved and the median is printed. Every round of the log is one turn of so many messages, then a wait for its position:
-//! the rate at which one publisher that waits for each confirm can go.
+//! `cargo bench --bench log`. `LOG_BENCH_DIR` chooses the disk; the default is the build's own. Every round of the log
+//! is one turn of so many messages, then a wait for its position: the rate at which one publisher that waits for each
+//! confirm can go. `recycling` acks everything, so that segments are used again; `growing` acks nothing, in segments of
+//! 256 turns within 1 to 64 MiB. Runs are interleaved; printed are medians, and ratios to the bare loop of the same
+//! interleaving as median (least-greatest). Behind that, what appending costs and what a start costs.
+//! `cargo bench --bench log -- rounds` and `-- recovery` measure one part alone.
 
 #![allow(clippy::disallowed_methods, reason = "to measure is to read the clock")]
 #![allow(clippy::cast_precision_loss, reason = "figures are rounded for people")]
@@ -15,10 +18,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ferrymq::model::{Message, MessageParts, QueueId, Seq};
-use ferrymq::storage::log::{Batch, Log, LogOptions, OsFileSystem, Record, SegmentNumber, VhostId};
+use ferrymq::storage::log::{
+    Batch, Durability, Log, LogOptions, OsFileSystem, Record, RecoveryReport, SegmentNumber, VhostId,
+};
 
-const RUNS: usize = 5;
-const TIME: Duration = Duration::from_millis(500);
+const RUNS: usize = 3;
+const TIME: Duration = Duration::from_secs(1);
 const BODY: usize = 1024;
 
 /// What one run measured.
@@ -36,30 +41,55 @@ fn main() {
     let root = std::env::var_os("LOG_BENCH_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
     let root = root.join("log-bench");
+    let only = |part: &str| std::env::args().any(|argument| argument == part);
+    if !only("recovery") {
+        beside_the_bare_loop(&root);
+    }
+    if !only("recovery") && !only("rounds") {
+        append_only(&root);
+    }
+    if !only("rounds") {
+        recovery(&root);
+    }
+}
+
+fn beside_the_bare_loop(root: &Path) {
     println!(
-        "{:>9} {:>10} | {:>10} {:>9} | {:>10} {:>9} {:>10} | ratio",
-        "messages", "bytes", "bare/s", "p50 µs", "log/s", "p50 µs", "messages/s"
+        "{:>8} {:>9} | {:>8} {:>7} | {:>9} {:>7} {:<16} | {:>8} {:>7} {:<16}",
+        "messages", "bytes", "bare/s", "p50 µs", "recycling", "p50 µs", "ratio", "growing", "p50 µs", "ratio"
     );
     for messages in [1, 16, 100, 1000] {
-        let (mut bare, mut log) = (Vec::new(), Vec::new());
+        let (mut bare, mut recycling, mut growing) = (Vec::new(), Vec::new(), Vec::new());
+        let size = turn(messages).size();
         for _ in 0..RUNS {
-            let batch = turn(messages);
-            bare.push(fresh(&root, |root| bare_loop(root, batch.size())));
-            log.push(fresh(&root, |root| log_loop(root, messages)));
+            bare.push(fresh(root, |root| bare_loop(root, size)));
+            recycling.push(fresh(root, |root| log_loop(root, LogOptions::new(1), messages, true)));
+            let segment = (size as u64 * 256).clamp(1 << 20, 64 << 20);
+            let options =
+                LogOptions { segment_bytes_min: segment, segment_bytes_max: segment, ..LogOptions::new(1) };
+            growing.push(fresh(root, |root| log_loop(root, options, messages, false)));
         }
-        let (bare, log) = (median(bare), median(log));
+        let (recycling_ratio, growing_ratio) = (ratio(&recycling, &bare), ratio(&growing, &bare));
+        let (bare, recycling, growing) = (median(bare), median(recycling), median(growing));
         println!(
-            "{messages:>9} {:>10} | {:>10.0} {:>9.0} | {:>10.0} {:>9.0} {:>10.0} | {:.2}",
-            turn(messages).size(),
+            "{messages:>8} {size:>9} | {:>8.0} {:>7.0} | {:>9.0} {:>7.0} {recycling_ratio:<16} | {:>8.0} {:>7.0} \
+             {growing_ratio:<16}",
             bare.rounds_per_second,
             bare.median_us,
-            log.rounds_per_second,
-            log.median_us,
-            log.rounds_per_second * f64::from(messages),
-            log.rounds_per_second / bare.rounds_per_second,
+            recycling.rounds_per_second,
+            recycling.median_us,
+            growing.rounds_per_second,
+            growing.median_us,
         );
     }
-    append_only(&root);
+}
+
+/// Rates of runs, each as a multiple of the bare loop beside it.
+fn ratio(runs: &[Run], bare: &[Run]) -> String {
+    let ratios = runs.iter().zip(bare).map(|(run, bare)| run.rounds_per_second / bare.rounds_per_second);
+    let mut ratios: Vec<_> = ratios.collect();
+    ratios.sort_by(f64::total_cmp);
+    format!("{:.2} ({:.2}-{:.2})", ratios[ratios.len() / 2], ratios[0], ratios[ratios.len() - 1])
 }
 
 /// A directory for one run.
@@ -100,8 +130,8 @@ fn bare_loop(root: &Path, size: usize) -> Run {
     })
 }
 
-fn log_loop(root: &Path, messages: u32) -> Run {
-    let (log, _) = open(root);
+fn log_loop(root: &Path, options: LogOptions, messages: u32, recycles: bool) -> Run {
+    let (log, _) = open_with(root, options);
     let mut durable = log.durable();
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let (mut batch, message, mut retired) = (Batch::new(), message(), SegmentNumber(0));
@@ -110,7 +140,9 @@ fn log_loop(root: &Path, messages: u32) -> Run {
             fill(&mut batch, &message, messages);
             let appended = log.append(&mut batch, true);
             durable.wait_for(|durable| *durable >= appended.position).await.expect("a thread");
-            retire_before(&log, &mut retired, appended.segment);
+            if recycles {
+                retire_before(&log, &mut retired, appended.segment);
+            }
         })
         .await
     });
@@ -118,9 +150,13 @@ fn log_loop(root: &Path, messages: u32) -> Run {
     run
 }
 
-fn open(root: &Path) -> (Log, ferrymq::storage::log::RecoveryReport) {
+fn open(root: &Path) -> (Log, RecoveryReport) {
+    open_with(root, LogOptions::new(1))
+}
+
+fn open_with(root: &Path, options: LogOptions) -> (Log, RecoveryReport) {
     let files = OsFileSystem::open(&root.join("messages")).expect("a directory");
-    Log::open(Arc::new(files), LogOptions::new(1), &mut |_| {}).expect("an empty log")
+    Log::open(Arc::new(files), options, &mut |_| {}).expect("an empty log")
 }
 
 /// As if all messages but those of the newest segment were acked.
@@ -184,4 +220,67 @@ fn append_only(root: &Path) {
         spent.as_nanos() as f64 / f64::from(messages)
     });
     println!("encode and append, {BODY} bytes, 100 per turn, nobody waits: {nanos:.0} ns per message");
+}
+
+/// What a start costs that finds a million messages, all of them in the page cache.
+fn recovery(root: &Path) {
+    for per_turn in [1, 100] {
+        fresh(root, |root| {
+            store(root, 1_000_000, per_turn);
+            for _ in 0..3 {
+                println!("recovery, {BODY} bytes, {per_turn} per turn: {}", recover(root));
+            }
+        });
+    }
+}
+
+fn store(root: &Path, messages: u32, per_turn: u32) {
+    let options = LogOptions { durability: Durability::Memory, ..LogOptions::new(1) };
+    let (log, _) = open_with(root, options);
+    let (mut batch, message) = (Batch::new(), message());
+    for _ in 0..messages / per_turn {
+        while log.congested() {
+            std::thread::yield_now();
+        }
+        fill(&mut batch, &message, per_turn);
+        log.append(&mut batch, false);
+    }
+    log.shutdown().expect("a disk");
+}
+
+/// Opens the log and says what that took.
+fn recover(root: &Path) -> String {
+    std::fs::write("/proc/self/clear_refs", "5").expect("Linux");
+    let (resident, cpu, begin) = (status_kib("VmRSS:"), cpu_nanos(), Instant::now());
+    let files = OsFileSystem::open(&root.join("messages")).expect("a directory");
+    let mut bodies = 0;
+    let (log, report) = Log::open(Arc::new(files), LogOptions::new(1), &mut |placed| {
+        if let Record::Publish { message, .. } = placed.record {
+            bodies += message.body().len();
+        }
+    })
+    .expect("the log of the run");
+    let (wall, cpu) = (begin.elapsed(), Duration::from_nanos(cpu_nanos() - cpu));
+    let peak = status_kib("VmHWM:") - resident;
+    drop(log);
+    format!(
+        "{} messages, {} MiB read in {:.2} s, {:.2} s of CPU, {} MiB more resident at most",
+        bodies / BODY,
+        report.bytes >> 20,
+        wall.as_secs_f64(),
+        cpu.as_secs_f64(),
+        peak >> 10
+    )
+}
+
+/// Time on a processor of this thread.
+fn cpu_nanos() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
+    text.split(' ').next().and_then(|nanos| nanos.parse().ok()).expect("a number")
+}
+
+fn status_kib(field: &str) -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = text.lines().find_map(|line| line.strip_prefix(field)).expect("the field");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }

@@ -29,8 +29,10 @@ Examples:
   ferrymq serve --config /etc/ferrymq/config.toml
   ferrymq serve --listen 0.0.0.0:5672 --data-dir /var/lib/ferrymq
   ferrymq config check config.toml            find all errors in a file without serving
+  ferrymq fsck /var/lib/ferrymq               find damage in what a stopped broker has stored
 
-Exit codes: 0 success, 1 failure, 64 usage, 65 errors in the configuration, 66 unreadable configuration";
+Exit codes: 0 success, 1 failure or damage found, 64 usage, 65 errors in the configuration or stored by a later
+release, 66 unreadable configuration or data directory, 75 the data directory is in use by a broker";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -40,6 +42,11 @@ pub(super) enum Command {
     /// Look at configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Check what a stopped broker has stored; changes nothing unless told to repair
+    Fsck(FsckArgs),
+    /// Look into the message log of a stopped broker
+    #[command(subcommand)]
+    Log(LogCommand),
 }
 
 /// `ferrymq serve`.
@@ -64,4 +71,34 @@ pub(super) enum ConfigCommand {
         /// The file
         file: PathBuf,
     },
+}
+
+/// `ferrymq fsck`.
+#[derive(Debug, Args)]
+pub(super) struct FsckArgs {
+    /// The data directory
+    pub(super) dir: PathBuf,
+    /// Copy damaged segments to DIR/damaged-N, and keep in the log what is intact of them
+    #[arg(long)]
+    pub(super) repair: bool,
+}
+
+/// `ferrymq log`.
+#[derive(Debug, Subcommand)]
+pub(super) enum LogCommand {
+    /// Print one line per record, oldest first
+    Dump(DumpArgs),
+}
+
+/// `ferrymq log dump`.
+#[derive(Debug, Args)]
+pub(super) struct DumpArgs {
+    /// The data directory
+    pub(super) dir: PathBuf,
+    /// Only what concerns queues of this name, in any vhost
+    #[arg(long, value_name = "NAME")]
+    pub(super) queue: Option<String>,
+    /// Also the first 200 characters of each body, escaped for a terminal
+    #[arg(long)]
+    pub(super) bodies: bool,
 }

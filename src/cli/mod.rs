@@ -5,9 +5,13 @@
 
 mod args;
 mod config_check;
+mod dump;
+mod fsck;
 mod machine;
+mod offline;
 mod operator;
 mod serve;
+mod tally;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +23,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::config::{Config, ConfigError, Overrides};
-use args::{Cli, Command, ConfigCommand, ServeArgs};
+use args::{Cli, Command, ConfigCommand, LogCommand, ServeArgs};
 
 /// The file that is used if none is named, should it exist.
 const DEFAULT_FILE: &str = "config.toml";
@@ -29,14 +33,16 @@ const DEFAULT_FILE: &str = "config.toml";
 enum Exit {
     /// As asked.
     Success = 0,
-    /// Failed while running.
+    /// Failed while running, or found damage.
     Failure = 1,
     /// The command line makes no sense.
     Usage = 64,
-    /// The configuration has errors.
+    /// The configuration has errors, or what is stored was written by a later release.
     BadData = 65,
-    /// The configuration cannot be read.
+    /// The configuration or the data directory cannot be read.
     NoInput = 66,
+    /// The data directory is in use.
+    InUse = 75,
 }
 
 impl From<Exit> for ExitCode {
@@ -67,6 +73,8 @@ fn run(arguments: impl Iterator<Item = OsString>, out: &mut dyn Write, err: &mut
         None => serve(&cli.serve, err),
         Some(Command::Serve(args)) => serve(&args, err),
         Some(Command::Config(ConfigCommand::Check { file })) => config_check::run(&file, out, err),
+        Some(Command::Fsck(args)) => offline::finish(fsck::run(&args, out), err),
+        Some(Command::Log(LogCommand::Dump(args))) => offline::finish(dump::run(&args, out), err),
     }
 }
 

@@ -20,8 +20,8 @@ const MAX_PID_TEXT: u64 = 20;
 #[derive(Debug)]
 pub struct DataDirectory {
     path: PathBuf,
-    /// Held, not used: closing it releases the lock.
-    _lock: File,
+    /// Held, not used: closing it releases the lock. `None` if it is only read and nobody ever locked it.
+    _lock: Option<File>,
 }
 
 /// Why a data directory cannot be used.
@@ -30,6 +30,14 @@ pub enum DirectoryError {
     /// It does not exist and cannot be created.
     #[error("cannot create the data directory '{}': {source}", path.display())]
     Create {
+        /// The directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// It is missing or cannot be read.
+    #[error("cannot read the data directory '{}': {source}", path.display())]
+    Unreadable {
         /// The directory.
         path: PathBuf,
         /// What the operating system said.
@@ -85,7 +93,32 @@ impl DataDirectory {
             Err(TryLockError::Error(source)) => return Err(not_writable(source)),
         }
         write_pid(&mut lock).map_err(not_writable)?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), _lock: Some(lock) })
+    }
+
+    /// Takes a directory to read in it: nothing in it changes. Others may read it as well; a broker that would
+    /// write in it does not start meanwhile.
+    ///
+    /// # Errors
+    /// If it is missing, cannot be read, or belongs to another process.
+    pub fn open_to_read(path: &Path) -> Result<Self, DirectoryError> {
+        let unreadable = |source| DirectoryError::Unreadable { path: path.to_owned(), source };
+        fs::read_dir(path).map_err(unreadable)?;
+        let lock = match File::open(path.join(LOCK_FILE)) {
+            Ok(lock) => lock,
+            // A copy without it, or a directory in which no broker ever ran.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Self { path: path.to_owned(), _lock: None });
+            }
+            Err(source) => return Err(unreadable(source)),
+        };
+        match lock.try_lock_shared() {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: Some(lock) }),
+            Err(TryLockError::WouldBlock) => {
+                Err(DirectoryError::InUse { path: path.to_owned(), pid: read_pid(&lock) })
+            }
+            Err(TryLockError::Error(source)) => Err(unreadable(source)),
+        }
     }
 
     /// Where it is.
@@ -162,6 +195,25 @@ mod tests {
         assert!(refusal.contains(&expected), "{refusal}");
         assert!(refusal.contains(&*root.path().to_string_lossy()), "{refusal}");
         drop(first);
+        DataDirectory::open(root.path()).unwrap();
+    }
+
+    #[test]
+    fn readers_change_nothing_and_keep_owners_out() {
+        let root = tempfile::tempdir().unwrap();
+        let missing = root.path().join("missing");
+        assert!(matches!(DataDirectory::open_to_read(&missing), Err(DirectoryError::Unreadable { .. })));
+        assert!(!missing.exists());
+        drop(DataDirectory::open_to_read(root.path()).unwrap());
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0, "not even a lock");
+
+        let owner = DataDirectory::open(root.path()).unwrap();
+        let refusal = DataDirectory::open_to_read(root.path()).unwrap_err().to_string();
+        assert!(refusal.contains(&format!("is in use by process {}", std::process::id())), "{refusal}");
+        drop(owner);
+        let readers = [(); 2].map(|()| DataDirectory::open_to_read(root.path()).unwrap());
+        assert!(matches!(DataDirectory::open(root.path()), Err(DirectoryError::InUse { .. })));
+        drop(readers);
         DataDirectory::open(root.path()).unwrap();
     }
 

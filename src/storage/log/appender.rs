@@ -21,6 +21,7 @@ use super::record::Record;
 use super::recovery::{Recovered, recover};
 use super::reread;
 use super::writer::{self, Writer};
+use super::zeroing::{Zeroer, Zeroing};
 use super::{
     Appended, Batch, Durability, LogOptions, OpenError, Placed, RecoveryReport, SegmentNumber, Space, Usage,
 };
@@ -40,7 +41,8 @@ pub struct Log {
     pub(super) shared: Arc<Shared>,
     options: LogOptions,
     file_system: Arc<dyn FileSystem>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    zeroing: Arc<Zeroing>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// Why the log was not closed in order.
@@ -130,7 +132,8 @@ pub(super) enum Phase {
 }
 
 impl Log {
-    /// Opens the log: hands every record that is there to the visitor, in order, then starts the thread `log`.
+    /// Opens the log: hands every record that is there to the visitor, in order, then starts the threads `log` and
+    /// `log-zeroing`.
     ///
     /// The visitor may meet the same publish twice, see the room's page on reclaim.
     ///
@@ -143,24 +146,25 @@ impl Log {
     ) -> Result<(Self, RecoveryReport), OpenError> {
         let mut recovered = recover(Arc::clone(&file_system), &options, visitor)?;
         let report = mem::take(&mut recovered.report);
-        let (log, writer) = Self::assemble(file_system, options, recovered);
+        let (log, writer, zeroer) = Self::assemble(file_system, options, recovered);
         let shared = Arc::clone(&log.shared);
         let idle = log.options.idle_sync;
-        let thread = thread::Builder::new()
-            .name("log".to_owned())
-            .spawn(move || writer::run(&shared, writer, idle))
-            .map_err(OpenError::Thread)?;
-        *log.thread.lock() = Some(thread);
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            thread::Builder::new().name(name.to_owned()).spawn(run).map_err(OpenError::Thread)
+        };
+        log.threads.lock().push(spawn("log", Box::new(move || writer::run(&shared, writer, idle)))?);
+        log.threads.lock().push(spawn("log-zeroing", Box::new(|| zeroer.run()))?);
         Ok((log, report))
     }
 
-    /// The two halves, without the thread that runs the second.
+    /// The parts, without the threads that run the second and the third.
     pub(super) fn assemble(
         file_system: Arc<dyn FileSystem>,
         options: LogOptions,
         recovered: Recovered,
-    ) -> (Self, Writer) {
+    ) -> (Self, Writer, Zeroer) {
         let Recovered { files, last, next, .. } = recovered;
+        let (zeroer, zeroing) = files.zeroer();
         let state = State {
             chunks: Vec::new(),
             idle_buffers: Vec::new(),
@@ -184,7 +188,7 @@ impl Log {
             space: watch::Sender::new(Space::Ample),
         });
         let writer = Writer::new(files, &options, next, last);
-        (Self { shared, options, file_system, thread: Mutex::new(None) }, writer)
+        (Self { shared, options, file_system, zeroing, threads: Mutex::new(Vec::new()) }, writer, zeroer)
     }
 
     /// Appends the records of a batch and empties it. `waits` says that a confirm or reply waits for the position;
@@ -322,12 +326,18 @@ impl Log {
         }
     }
 
-    /// Ends the thread, after it has written what was appended.
+    /// Ends the threads, after one has written what was appended.
     fn end(&self, in_order: bool) {
-        let Some(thread) = self.thread.lock().take() else { return };
-        self.shared.close(in_order);
-        // The thread turns its panics into failures, which their owner reads from `failed`.
-        let _ = thread.join();
+        let threads = mem::take(&mut *self.threads.lock());
+        if !threads.is_empty() {
+            self.shared.close(in_order);
+        }
+        self.zeroing.end();
+        for thread in threads {
+            // The thread that writes turns its panics into failures, which their owner reads from `failed`; without
+            // the other one the log is only slower.
+            let _ = thread.join();
+        }
     }
 }
 

@@ -28,6 +28,12 @@ pub trait FileSystem: Send + Sync {
     /// If it is missing or cannot be opened.
     fn open(&self, name: &str) -> io::Result<Box<dyn LogFile>>;
 
+    /// Opens a file for reading only: writing to it fails.
+    ///
+    /// # Errors
+    /// If it is missing or cannot be opened.
+    fn open_to_read(&self, name: &str) -> io::Result<Box<dyn LogFile>>;
+
     /// Creates a file, or empties it if it exists.
     ///
     /// # Errors
@@ -103,6 +109,15 @@ impl OsFileSystem {
         }
         Ok(Self(directory.to_owned()))
     }
+
+    /// Takes a directory that is there, for whoever only wants to read it.
+    ///
+    /// # Errors
+    /// If there is none, or if it cannot be read.
+    pub fn existing(directory: &Path) -> io::Result<Self> {
+        fs::read_dir(directory)?;
+        Ok(Self(directory.to_owned()))
+    }
 }
 
 impl FileSystem for OsFileSystem {
@@ -121,6 +136,10 @@ impl FileSystem for OsFileSystem {
 
     fn open(&self, name: &str) -> io::Result<Box<dyn LogFile>> {
         Ok(Box::new(OpenOptions::new().read(true).write(true).open(self.0.join(name))?))
+    }
+
+    fn open_to_read(&self, name: &str) -> io::Result<Box<dyn LogFile>> {
+        Ok(Box::new(File::open(self.0.join(name))?))
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn LogFile>> {

@@ -9,8 +9,6 @@
 //! the processor's own instruction at more than 10 GB/s, with plain Rust where there is none. Doing that ourselves
 //! takes unsafe code.
 
-use std::ops::Range;
-
 use crc32c::{crc32c, crc32c_append};
 
 use super::SegmentNumber;
@@ -144,13 +142,6 @@ impl BatchHeader {
             position: u64_at(bytes, 24),
             durable: u64_at(bytes, 32),
         })
-    }
-
-    /// Where its records lie in a segment's bytes, if they are all there.
-    pub(super) fn records(&self, at: usize, segment: &[u8]) -> Option<Range<usize>> {
-        let begin = at.checked_add(BATCH_HEADER_BYTES)?;
-        let end = begin.checked_add(usize::try_from(self.length).ok()?)?;
-        (end <= segment.len()).then_some(begin..end)
     }
 }
 

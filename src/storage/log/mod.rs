@@ -28,14 +28,19 @@
 
 mod appender;
 mod batch;
+mod check;
+mod directory;
 mod file_system;
 mod format;
 mod record;
 mod recovery;
+mod repair;
+mod replay;
 mod reread;
 mod scan;
 mod segments;
 mod writer;
+mod zeroing;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -45,8 +50,10 @@ use thiserror::Error;
 
 pub use appender::{Log, ShutdownError};
 pub use batch::Batch;
+pub use check::{CheckReport, SegmentReport, check};
 pub use file_system::{FileSystem, LogFile, OsFileSystem};
 pub use record::{Record, RecordError, SeqRange};
+pub use repair::{RepairReport, RepairedSegment, repair};
 
 use crate::model::LogPosition;
 

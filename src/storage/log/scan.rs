@@ -1,31 +1,81 @@
 //! Finding the batches of a segment, whatever happened to its bytes.
 //!
-//! Invariant: a batch that is yielded was written to this segment exactly so, and batches are yielded in the order
-//! in which they were appended. Nothing panics, whatever the bytes.
+//! Invariants: a batch that is yielded was written to this segment exactly so, and batches are yielded in the order
+//! in which they were appended. Memory is bounded by a window and the largest batch, not by the segment. Nothing
+//! panics, whatever the bytes.
 
-use std::ops::Range;
+use std::io;
 
 use crc32c::crc32c;
 
+use super::file_system::LogFile;
 use super::format::{ALIGNMENT, BATCH_HEADER_BYTES, BatchHeader, HEADER_BYTES, Seed, padded};
 
+/// Bytes that are read at a time: enough to spare system calls, few enough to stay in the processor's cache until
+/// they are added up and decoded. So few in tests that batches lie across the borders of windows.
+const WINDOW_BYTES: usize = if cfg!(test) { 200 } else { 256 << 10 };
+
 /// A batch that is what was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) header: BatchHeader,
     /// Where the batch begins.
-    pub(super) begin: usize,
-    /// Where its records lie.
-    pub(super) records: Range<usize>,
+    pub(super) begin: u64,
     /// Where the next batch would begin.
-    pub(super) end: usize,
+    pub(super) end: u64,
+    /// Bytes of its records.
+    length: usize,
+}
+
+/// A part of a file in memory; reused from one segment to the next.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    bytes: Vec<u8>,
+    /// Where it begins in the file.
+    begin: u64,
+    /// How much of it was read.
+    filled: usize,
+}
+
+impl Window {
+    /// Everything in memory from an offset on: at least `wanted` bytes, unless the file ends before.
+    fn from(&mut self, file: &dyn LogFile, offset: u64, wanted: usize) -> io::Result<&[u8]> {
+        let skip = offset.checked_sub(self.begin).and_then(|skip| usize::try_from(skip).ok());
+        let skip = match skip.filter(|skip| *skip <= self.filled) {
+            Some(skip) if self.filled - skip >= wanted => skip,
+            kept => {
+                let kept = kept.map_or(self.filled..self.filled, |skip| skip..self.filled);
+                self.filled = kept.len();
+                self.bytes.copy_within(kept, 0);
+                self.begin = offset;
+                self.fill(file, wanted)?;
+                0
+            }
+        };
+        Ok(&self.bytes[skip..self.filled])
+    }
+
+    /// Reads on behind what is there.
+    fn fill(&mut self, file: &dyn LogFile, wanted: usize) -> io::Result<()> {
+        let size = wanted.max(WINDOW_BYTES);
+        if self.bytes.len() < size || self.bytes.len() > size.max(2 * WINDOW_BYTES) {
+            // What one large batch needed is given back behind it.
+            self.bytes.resize(size.max(self.filled), 0);
+            self.bytes.shrink_to_fit();
+        }
+        let from = self.begin + self.filled as u64;
+        self.filled += read_full(file, &mut self.bytes[self.filled..], from)?;
+        Ok(())
+    }
 }
 
 /// The batches of one segment.
 pub(super) struct Scan<'a> {
-    segment: &'a [u8],
+    file: &'a dyn LogFile,
+    size: u64,
+    window: &'a mut Window,
     seed: Seed,
-    at: usize,
+    at: u64,
     /// Position of the segment's first batch, once a batch has told it.
     base: Option<u64>,
     last: Option<u64>,
@@ -33,9 +83,10 @@ pub(super) struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    /// Reads a whole segment, header included.
-    pub(super) fn new(segment: &'a [u8], seed: Seed) -> Self {
-        Self { segment, seed, at: HEADER_BYTES, base: None, last: None, torn: false }
+    /// Begins behind the header of a segment of so many bytes.
+    pub(super) fn new(file: &'a dyn LogFile, size: u64, window: &'a mut Window, seed: Seed) -> Self {
+        window.filled = 0;
+        Self { file, size, window, seed, at: HEADER_BYTES as u64, base: None, last: None, torn: false }
     }
 
     /// Whether behind the last batch yielded there is the beginning of another one.
@@ -43,42 +94,79 @@ impl<'a> Scan<'a> {
         self.torn
     }
 
-    /// Whether the header fits what was read of the segment so far.
-    fn plausible(&self, header: &BatchHeader) -> bool {
-        let base = header.position.checked_sub(u64::from(header.ordinal));
-        base.is_some()
-            && (self.base.is_none() || base == self.base)
-            && self.last.is_none_or(|last| header.position > last)
-            && header.durable < header.position
-    }
-}
-
-impl Iterator for Scan<'_> {
-    type Item = Found;
-
-    fn next(&mut self) -> Option<Found> {
-        while self.at + BATCH_HEADER_BYTES <= self.segment.len() {
-            let begin = self.at;
-            let header = BatchHeader::decode(&self.segment[begin..], self.seed);
-            let Some(header) = header.filter(|header| self.plausible(header)) else {
-                self.at += ALIGNMENT;
-                continue;
-            };
+    /// The next batch.
+    pub(super) fn next(&mut self) -> io::Result<Option<Found>> {
+        loop {
+            let Some(header) = self.next_header()? else { return Ok(None) };
             self.torn = true;
-            let Some(records) = header.records(begin, self.segment) else {
-                self.at += ALIGNMENT;
+            let Some(length) = self.fits(&header) else {
+                self.at += ALIGNMENT as u64;
                 continue;
             };
+            let begin = self.at;
+            let records = self.window.from(self.file, begin, BATCH_HEADER_BYTES + length)?;
+            let sum = records.get(BATCH_HEADER_BYTES..BATCH_HEADER_BYTES + length).map(crc32c);
             // The header is right about the length even if the records are damaged.
-            let end = begin + BATCH_HEADER_BYTES + padded(records.len());
-            self.at = end;
-            if crc32c(&self.segment[records.clone()]) == header.sum {
+            self.at = begin + (BATCH_HEADER_BYTES + padded(length)) as u64;
+            if sum == Some(header.sum) {
                 self.torn = false;
                 self.base = Some(header.position - u64::from(header.ordinal));
                 self.last = Some(header.position);
-                return Some(Found { header, begin, records, end });
+                return Ok(Some(Found { header, begin, end: self.at, length }));
             }
         }
-        None
     }
+
+    /// The records of the batch that was yielded last.
+    pub(super) fn records(&self, found: &Found) -> &[u8] {
+        let begin = usize::try_from(found.begin - self.window.begin).expect("it is in the window");
+        &self.window.bytes[begin + BATCH_HEADER_BYTES..][..found.length]
+    }
+
+    /// Looks for a header from here on, and stops at it.
+    fn next_header(&mut self) -> io::Result<Option<BatchHeader>> {
+        loop {
+            let bytes = self.window.from(self.file, self.at, BATCH_HEADER_BYTES)?;
+            let Some(places) = bytes.len().checked_sub(BATCH_HEADER_BYTES) else { return Ok(None) };
+            let fitting = |at: usize| {
+                let header = BatchHeader::decode(&bytes[at..], self.seed);
+                Some((at, header.filter(|header| plausible(header, self.base, self.last))?))
+            };
+            let found = (0..=places).step_by(ALIGNMENT).find_map(fitting);
+            if let Some((skipped, header)) = found {
+                self.at += skipped as u64;
+                return Ok(Some(header));
+            }
+            self.at += (places / ALIGNMENT * ALIGNMENT + ALIGNMENT) as u64;
+        }
+    }
+
+    /// How long the records are, if the file is long enough for them.
+    fn fits(&self, header: &BatchHeader) -> Option<usize> {
+        let rest = self.size.saturating_sub(self.at + BATCH_HEADER_BYTES as u64);
+        usize::try_from(header.length).ok().filter(|length| *length as u64 <= rest)
+    }
+}
+
+/// Whether the header fits what was read of the segment so far.
+fn plausible(header: &BatchHeader, base: Option<u64>, last: Option<u64>) -> bool {
+    let its = header.position.checked_sub(u64::from(header.ordinal));
+    its.is_some()
+        && (base.is_none() || its == base)
+        && last.is_none_or(|last| header.position > last)
+        && header.durable < header.position
+}
+
+/// Reads until the buffer is full or the file ends.
+pub(super) fn read_full(file: &dyn LogFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(length) => filled += length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }

@@ -1,8 +1,9 @@
 //! The files of the log: segments, and spare ones that were segments.
 //!
-//! A segment gets its name only when its header is durable, so that a segment without one is damage. Invariant:
-//! segments disappear oldest first, each durably before the next, so that no ack outlives its message's absence
-//! the wrong way round: what is gone is always the beginning of the log.
+//! A segment gets its name only when its header is durable, so that a segment without one is damage. Of two spare
+//! files the larger one becomes the next segment and the other one is the reserve; the next one is recycled or written
+//! in the background ([`super::zeroing`]). Invariant: segments disappear oldest first, each durably before the next, so
+//! that no ack outlives its message's absence the wrong way round: what is gone is always the beginning of the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -12,6 +13,7 @@ use thiserror::Error;
 
 use super::file_system::{FileSystem, LogFile};
 use super::format::{HEADER_BYTES, SegmentHeader};
+use super::zeroing::{Spare, Zeroer, Zeroing};
 use super::{LogOptions, SegmentNumber};
 
 /// What a segment's file is called behind its number.
@@ -53,13 +55,18 @@ impl WriteError {
     }
 }
 
-fn is_full(error: &io::Error) -> bool {
+pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// The name of a segment's file.
 pub(super) fn segment_name(number: SegmentNumber) -> String {
     format!("{number}{SEGMENT}")
+}
+
+/// The name under which a segment's file is written before it is one.
+pub(super) fn unnamed_name(number: SegmentNumber) -> String {
+    format!("{number}{UNNAMED}")
 }
 
 /// What a file is, by its name.
@@ -92,15 +99,13 @@ pub(super) struct SegmentFiles {
     /// Segments with damage: evidence, and perhaps a bad place of the disk. Not to be written again.
     unfit: BTreeSet<SegmentNumber>,
     spares: Vec<Spare>,
+    zeroing: Arc<Zeroing>,
+    /// The name of the spare file that is being written.
+    ordered: Option<String>,
     max_spare_bytes: u64,
     reserve_bytes: u64,
     /// The disk was full and the reserve was given up for it.
     starved: bool,
-}
-
-struct Spare {
-    name: String,
-    bytes: u64,
 }
 
 impl SegmentFiles {
@@ -110,10 +115,39 @@ impl SegmentFiles {
             segments: BTreeMap::new(),
             unfit: BTreeSet::new(),
             spares: Vec::new(),
+            zeroing: Arc::new(Zeroing::new()),
+            ordered: None,
             max_spare_bytes: options.segment_bytes_max.saturating_mul(2),
             reserve_bytes: options.segment_bytes_min,
             starved: false,
         }
+    }
+
+    /// What writes spare files in the background, and how it is ended.
+    pub(super) fn zeroer(&self) -> (Zeroer, Arc<Zeroing>) {
+        (Zeroer::new(Arc::clone(&self.file_system), Arc::clone(&self.zeroing)), Arc::clone(&self.zeroing))
+    }
+
+    /// Has a spare file written for a segment of so many bytes, if one is missing and there is space.
+    pub(super) fn order(&mut self, bytes: u64) {
+        if self.ordered.is_none() && self.spares.len() < MAX_SPARES && !self.starved {
+            let name = self.spare_name();
+            self.ordered = Some(name.clone());
+            self.zeroing.place(Spare { name, bytes });
+        }
+    }
+
+    /// Takes over what was written in the background since.
+    pub(super) fn collect(&mut self) -> Result<(), WriteError> {
+        let Some(outcome) = self.ordered.as_ref().and_then(|_| self.zeroing.collect()) else { return Ok(()) };
+        self.ordered = None;
+        let failed = |source| WriteError::Fatal { action: "write a spare file of the message log", source };
+        match outcome.map_err(failed)? {
+            Some(spare) if self.spares.len() < MAX_SPARES => self.spares.push(spare),
+            Some(spare) => self.file_system.unlink(&spare.name).map_err(failed)?,
+            None => {}
+        }
+        Ok(())
     }
 
     /// Whether the disk was full and there is no reserve since.
@@ -153,7 +187,8 @@ impl SegmentFiles {
     /// A name that no spare file has.
     fn spare_name(&self) -> String {
         let names = (0..).map(|number| format!("{}{SPARE}", SegmentNumber(number)));
-        let is_free = |name: &String| self.spares.iter().all(|spare| spare.name != *name);
+        let taken = |name: &String| self.ordered.as_ref() == Some(name);
+        let is_free = |name: &String| !taken(name) && self.spares.iter().all(|spare| spare.name != *name);
         names.into_iter().find(is_free).expect("there are more numbers than spare files")
     }
 
@@ -173,7 +208,18 @@ impl SegmentFiles {
     /// Gives up a spare file for the sake of what could not be written. Says whether there was one.
     pub(super) fn give_up_spare(&mut self) -> bool {
         self.starved = true;
-        self.spares.pop().is_some_and(|spare| self.file_system.unlink(&spare.name).is_ok())
+        self.zeroing.cancel();
+        self.largest_spare().is_some_and(|spare| self.file_system.unlink(&spare.name).is_ok())
+    }
+
+    fn largest_spare(&mut self) -> Option<Spare> {
+        let (at, _) = self.spares.iter().enumerate().max_by_key(|(_, spare)| spare.bytes)?;
+        Some(self.spares.swap_remove(at))
+    }
+
+    /// Whether a file of so many bytes can be a spare one: a reserve has to be one, and none is worth keeping for ever.
+    fn is_reusable(&self, bytes: u64) -> bool {
+        (self.reserve_bytes..=self.max_spare_bytes).contains(&bytes)
     }
 
     /// Takes over a segment that recovery found.
@@ -186,7 +232,7 @@ impl SegmentFiles {
 
     /// Takes over a spare file, or removes it if there are enough or it is none yet.
     pub(super) fn found_spare(&mut self, name: String, bytes: u64) -> io::Result<()> {
-        let usable = name.ends_with(SPARE) && bytes <= self.max_spare_bytes;
+        let usable = name.ends_with(SPARE) && self.is_reusable(bytes);
         if usable && self.spares.len() < MAX_SPARES {
             self.spares.push(Spare { name, bytes });
             return Ok(());
@@ -197,11 +243,12 @@ impl SegmentFiles {
     /// Creates a segment, from a spare file if there is one besides the reserve, or if there is no space for a new
     /// one. If there is no space at all, nothing has changed that trying again would stumble over.
     pub(super) fn create(&mut self, header: &SegmentHeader) -> Result<Box<dyn LogFile>, WriteError> {
-        let fresh = Spare { name: format!("{}{UNNAMED}", header.number), bytes: 0 };
+        let fresh = Spare { name: unnamed_name(header.number), bytes: 0 };
         if self.spares.len() < MAX_SPARES {
             match self.name(&fresh, header) {
                 Err(WriteError::Full(error)) => {
                     self.starved = true;
+                    self.zeroing.cancel();
                     let _ = self.file_system.unlink(&fresh.name);
                     if self.spares.is_empty() {
                         return Err(WriteError::Full(error));
@@ -210,7 +257,7 @@ impl SegmentFiles {
                 done => return done,
             }
         }
-        let Some(spare) = self.spares.pop() else { return self.name(&fresh, header) };
+        let Some(spare) = self.largest_spare() else { return self.name(&fresh, header) };
         let named = self.name(&spare, header);
         if named.is_err() {
             self.spares.push(spare);
@@ -248,13 +295,16 @@ impl SegmentFiles {
             && self.segments.len() > 1
         {
             let name = segment_name(number);
-            let reusable = !self.unfit.contains(&number) && bytes <= self.max_spare_bytes;
+            let reusable = !self.unfit.contains(&number) && self.is_reusable(bytes);
             if reusable && self.spares.len() < MAX_SPARES {
                 let spare = self.spare_name();
                 self.file_system
                     .rename(&name, &spare)
                     .map_err(|error| WriteError::new("rename a retired segment", error))?;
                 self.spares.push(Spare { name: spare, bytes });
+                if self.spares.len() == MAX_SPARES {
+                    self.zeroing.cancel();
+                }
             } else {
                 self.file_system
                     .unlink(&name)

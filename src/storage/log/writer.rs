@@ -16,11 +16,16 @@ use super::record::Record;
 use super::segments::{SegmentFiles, WriteError};
 use super::{Durability, LogOptions, SegmentNumber, Space};
 
+/// Bytes per sync up to which writing zeros ahead gains more than the disk loses by writing everything twice.
+const WORTH_ZEROS: u64 = 256 << 10;
+
 /// What the thread owns.
 pub(super) struct Writer {
     files: SegmentFiles,
     durability: Durability,
     segment_bytes_max: u64,
+    /// What the segment behind the current one may grow to.
+    next_segment_bytes: u64,
     /// What the next segment is, but for its number.
     header: SegmentHeader,
     current: Option<Current>,
@@ -36,6 +41,16 @@ struct Current {
     number: SegmentNumber,
     file: Box<dyn LogFile>,
     seed: Seed,
+    /// Up to where it is written, and how often it was synced.
+    end: u64,
+    syncs: u64,
+}
+
+impl Current {
+    fn sync(&mut self) -> Result<(), WriteError> {
+        self.syncs += 1;
+        self.file.sync().map_err(WriteError::sync)
+    }
 }
 
 /// The thread: what gathers during one turn is written in the next.
@@ -67,6 +82,7 @@ impl Writer {
             files,
             durability: options.durability,
             segment_bytes_max: options.segment_bytes_max,
+            next_segment_bytes: options.segment_bytes_min,
             header,
             current: None,
             backlog: VecDeque::new(),
@@ -97,6 +113,7 @@ impl Writer {
 
     fn commit(&mut self, shared: &Shared, work: &mut Work) -> Result<(), WriteError> {
         self.backlog.extend(work.chunks.drain(..));
+        self.files.collect()?;
         let mut full = self.write_backlog()?;
         shared.recycle(&mut self.done);
         if self.durability == Durability::Write {
@@ -143,30 +160,40 @@ impl Writer {
     fn write(&mut self, chunk: &mut Chunk) -> Result<(), WriteError> {
         let current = match self.current.take() {
             Some(current) if current.number == chunk.segment => current,
-            previous => {
-                if let Some(previous) = previous {
-                    previous.file.sync().map_err(WriteError::sync)?;
-                    self.synced = self.written;
-                }
-                let header = SegmentHeader { number: chunk.segment, ..self.header };
-                let file = self.files.create(&header)?;
-                Current { number: chunk.segment, file, seed: header.seed() }
-            }
+            previous => self.begin(chunk.segment, previous)?,
         };
         let current = self.current.insert(current);
         seal(&mut chunk.bytes, self.synced, current.seed);
         let written = current.file.write_all_at(&chunk.bytes, chunk.offset);
         written.map_err(|error| WriteError::new("write the message log", error))?;
-        self.files.written(current.number, chunk.offset + chunk.bytes.len() as u64);
+        current.end = chunk.offset + chunk.bytes.len() as u64;
+        self.files.written(current.number, current.end);
         self.written = chunk.last;
         Ok(())
     }
 
+    /// Begins a segment behind the previous one, and has the one after it prepared.
+    fn begin(&mut self, number: SegmentNumber, previous: Option<Current>) -> Result<Current, WriteError> {
+        let mut worth_zeros = true;
+        if let Some(mut previous) = previous {
+            previous.sync()?;
+            self.synced = self.written;
+            worth_zeros = previous.end <= previous.syncs * WORTH_ZEROS;
+        }
+        let header = SegmentHeader { number, ..self.header };
+        let file = self.files.create(&header)?;
+        self.next_segment_bytes = self.next_segment_bytes.saturating_mul(2).min(self.segment_bytes_max);
+        if worth_zeros {
+            self.files.order(self.next_segment_bytes);
+        }
+        Ok(Current { number, file, seed: header.seed(), end: 0, syncs: 0 })
+    }
+
     fn sync(&mut self) -> Result<(), WriteError> {
-        if let Some(current) = &self.current
+        if let Some(current) = &mut self.current
             && self.synced < self.written
         {
-            current.file.sync().map_err(WriteError::sync)?;
+            current.sync()?;
         }
         self.synced = self.written;
         Ok(())

@@ -32,7 +32,7 @@ fn publish(batch: &mut Batch, seq: u64, length: usize) {
     batch.push(&Record::Publish { vhost: VhostId(1), queues: &[(QueueId(1), Seq(seq))], message: &message });
 }
 
-fn append(log: &Log, seq: u64, length: usize, waits: bool) -> Appended {
+pub(super) fn append(log: &Log, seq: u64, length: usize, waits: bool) -> Appended {
     let mut batch = Batch::new();
     publish(&mut batch, seq, length);
     log.append(&mut batch, waits)

@@ -126,11 +126,29 @@ impl Replayed {
     }
 }
 
-/// Opens what is on a disk.
+/// Opens what is on a disk. A check before finds the same and changes nothing.
 pub(super) fn replay(disk: &SimDisk) -> (Driven, RecoveryReport, Replayed) {
+    let changes = disk.changes();
+    let (checked, seen) = look(disk);
+    assert_eq!(disk.changes(), changes, "a check changed something");
     let mut replayed = Replayed::default();
     let (driven, report) = Driven::open(disk, small_options(), &mut |placed| replayed.visit(placed)).unwrap();
+    assert_eq!(checked.recovery, report);
+    assert_eq!(seen.batches, replayed.batches);
     (driven, report, replayed)
+}
+
+/// Checks what is on a disk.
+pub(super) fn look(disk: &SimDisk) -> (CheckReport, Replayed) {
+    let mut seen = Replayed::default();
+    let report = check(Arc::new(disk.clone()), &mut |placed| seen.visit(placed)).unwrap();
+    let sum = |of: fn(&SegmentReport) -> u64| report.segments.iter().map(of).sum::<u64>();
+    assert_eq!(sum(|segment| segment.bytes), report.recovery.bytes);
+    assert_eq!(sum(|segment| segment.batches), report.recovery.batches);
+    assert_eq!(sum(|segment| segment.records), report.recovery.records);
+    let damage = report.segments.iter().filter_map(|segment| segment.damage);
+    assert!(damage.eq(report.recovery.damage.iter().copied()));
+    (report, seen)
 }
 
 /// Acts on a log.
@@ -168,10 +186,14 @@ impl Client {
     /// Appends, writes, retires at random. An error of the disk ends it.
     pub(super) fn act(&mut self, actions: usize) -> Result<(), WriteError> {
         for _ in 0..actions {
-            match self.random.below(12) {
+            match self.random.below(14) {
                 0..=5 => self.turn(),
                 6 => (0..3).for_each(|_| self.turn()),
                 7 => self.reclaim(),
+                8..=9 => {
+                    self.driven.zeroer.step();
+                    self.pump()?;
+                }
                 _ => self.pump()?,
             }
         }

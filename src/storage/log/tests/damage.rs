@@ -7,7 +7,7 @@ use super::disk::Image;
 use super::*;
 
 /// A log of several segments that was closed in order, and what is in it.
-fn closed_log() -> (Image, Replayed) {
+pub(super) fn closed_log() -> (Image, Replayed) {
     let logs = (1..100).map(|seed| {
         let mut client = Client::new(seed);
         client.act(45).unwrap();
@@ -26,7 +26,7 @@ fn closed_log() -> (Image, Replayed) {
         .expect("one of the seeds gives such a log")
 }
 
-fn segments(image: &Image) -> Vec<String> {
+pub(super) fn segments(image: &Image) -> Vec<String> {
     image.keys().filter(|name| name.ends_with(".log")).cloned().collect()
 }
 

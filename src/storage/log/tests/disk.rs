@@ -111,6 +111,11 @@ impl SimDisk {
         self.0.lock().calls
     }
 
+    /// How many changes there were.
+    pub(super) fn changes(&self) -> usize {
+        self.0.lock().events.len()
+    }
+
     /// What is there without a crash.
     pub(super) fn image(&self) -> Image {
         let inner = self.0.lock();
@@ -153,7 +158,13 @@ impl FileSystem for SimDisk {
     fn open(&self, name: &str) -> io::Result<Box<dyn LogFile>> {
         let mut inner = self.0.lock();
         inner.call()?;
-        Ok(Box::new(SimFile { disk: self.clone(), inode: inner.find(name)? }))
+        Ok(Box::new(SimFile { disk: self.clone(), inode: inner.find(name)?, writable: true }))
+    }
+
+    fn open_to_read(&self, name: &str) -> io::Result<Box<dyn LogFile>> {
+        let mut inner = self.0.lock();
+        inner.call()?;
+        Ok(Box::new(SimFile { disk: self.clone(), inode: inner.find(name)?, writable: false }))
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn LogFile>> {
@@ -173,7 +184,7 @@ impl FileSystem for SimDisk {
                 inode
             }
         };
-        Ok(Box::new(SimFile { disk: self.clone(), inode }))
+        Ok(Box::new(SimFile { disk: self.clone(), inode, writable: true }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -206,6 +217,7 @@ impl FileSystem for SimDisk {
 struct SimFile {
     disk: SimDisk,
     inode: usize,
+    writable: bool,
 }
 
 impl SimFile {
@@ -232,6 +244,7 @@ impl LogFile for SimFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        assert!(self.writable, "writes to a file that was opened for reading");
         let mut inner = self.disk.0.lock();
         let offset = index(offset);
         if let Err(error) = inner.call() {
@@ -250,6 +263,7 @@ impl LogFile for SimFile {
     }
 
     fn set_size(&self, size: u64) -> io::Result<()> {
+        assert!(self.writable, "resizes a file that was opened for reading");
         let mut inner = self.disk.0.lock();
         inner.call()?;
         let size = index(size);

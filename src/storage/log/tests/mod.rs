@@ -6,6 +6,8 @@ mod crash;
 mod damage;
 mod disk;
 mod faults;
+mod mending;
+mod spares;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use super::appender::Work;
 use super::recovery::recover;
 use super::segments::WriteError;
 use super::writer::Writer;
+use super::zeroing::Zeroer;
 use super::*;
 use disk::SimDisk;
 
@@ -31,10 +34,11 @@ fn small_options() -> LogOptions {
     }
 }
 
-/// A log whose thread is the test.
+/// A log whose threads are the test.
 struct Driven {
     log: Log,
     writer: Writer,
+    zeroer: Zeroer,
     work: Work,
 }
 
@@ -47,8 +51,8 @@ impl Driven {
         let file_system: Arc<dyn FileSystem> = Arc::new(disk.clone());
         let mut recovered = recover(Arc::clone(&file_system), &options, visitor)?;
         let report = std::mem::take(&mut recovered.report);
-        let (log, writer) = Log::assemble(file_system, options, recovered);
-        Ok((Self { log, writer, work: Work::default() }, report))
+        let (log, writer, zeroer) = Log::assemble(file_system, options, recovered);
+        Ok((Self { log, writer, zeroer, work: Work::default() }, report))
     }
 
     /// One turn of the thread, or an error that ends it.

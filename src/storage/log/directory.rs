@@ -1,0 +1,105 @@
+//! What lies in the log's directory, found without changing any of it.
+//!
+//! Invariant: everything here only reads. A file that another release wrote ends the reading before anything was
+//! done about the others.
+
+use std::io;
+use std::sync::Arc;
+
+use super::file_system::{FileSystem, LogFile};
+use super::format::{HEADER_BYTES, HeaderState, SegmentHeader};
+use super::scan::{Scan, Window, read_full};
+use super::segments::{FileKind, segment_name};
+use super::{OpenError, SegmentNumber};
+
+/// A segment's file.
+pub(super) struct Segment {
+    pub(super) number: SegmentNumber,
+    pub(super) bytes: u64,
+    /// `None` if it cannot be read.
+    pub(super) header: Option<SegmentHeader>,
+}
+
+/// The files of a log.
+pub(super) struct Directory {
+    pub(super) file_system: Arc<dyn FileSystem>,
+    /// Oldest first.
+    pub(super) segments: Vec<Segment>,
+    /// Names and bytes.
+    pub(super) spares: Vec<(String, u64)>,
+}
+
+impl Directory {
+    pub(super) fn read(file_system: Arc<dyn FileSystem>) -> Result<Self, OpenError> {
+        let mut directory = Self { file_system, segments: Vec::new(), spares: Vec::new() };
+        let names = directory.file_system.list();
+        for name in names.map_err(|source| directory.error("read", "", source))? {
+            let kind = FileKind::of(&name);
+            if kind == FileKind::Foreign {
+                continue;
+            }
+            let mut beginning = [0; HEADER_BYTES];
+            let read = directory.file_system.open_to_read(&name).and_then(|file| {
+                let length = read_full(&*file, &mut beginning, 0)?;
+                Ok((file.size()?, length))
+            });
+            let (bytes, length) = read.map_err(|source| directory.error("read", &name, source))?;
+            let FileKind::Segment(number) = kind else {
+                directory.spares.push((name, bytes));
+                continue;
+            };
+            let header = match SegmentHeader::decode(&beginning[..length]) {
+                // A file under another's name is not that segment.
+                HeaderState::Good(header) => Some(header).filter(|header| header.number == number),
+                HeaderState::Bad => None,
+                HeaderState::Newer(version) => {
+                    return Err(OpenError::NewerFormat {
+                        path: directory.file_system.path().join(name),
+                        version,
+                    });
+                }
+            };
+            directory.segments.push(Segment { number, bytes, header });
+        }
+        directory.segments.sort_by_key(|segment| segment.number);
+        directory.spares.sort();
+        Ok(directory)
+    }
+
+    /// Opens a segment for reading.
+    pub(super) fn open(&self, number: SegmentNumber) -> Result<Box<dyn LogFile>, OpenError> {
+        let name = segment_name(number);
+        self.file_system.open_to_read(&name).map_err(|source| self.error("read", &name, source))
+    }
+
+    /// What is known to have been durable. Marks never descend along the log, so the last batches tell.
+    pub(super) fn highest_mark(&self, window: &mut Window) -> Result<u64, OpenError> {
+        for segment in self.segments.iter().rev() {
+            if let Some(header) = segment.header {
+                let file = self.open(segment.number)?;
+                let mut scan = Scan::new(&*file, segment.bytes, window, header.seed());
+                let mut durable = None;
+                while let Some(found) = self.next(&mut scan, segment.number)? {
+                    durable = Some(found.header.durable);
+                }
+                if let Some(durable) = durable {
+                    return Ok(durable);
+                }
+            }
+        }
+        Ok(0)
+    }
+
+    /// The next batch of a segment.
+    pub(super) fn next(
+        &self,
+        scan: &mut Scan<'_>,
+        number: SegmentNumber,
+    ) -> Result<Option<super::scan::Found>, OpenError> {
+        scan.next().map_err(|source| self.error("read", &segment_name(number), source))
+    }
+
+    pub(super) fn error(&self, action: &'static str, name: &str, source: io::Error) -> OpenError {
+        OpenError::Io { action, path: self.file_system.path().join(name), source }
+    }
+}
