@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
@@ -18,6 +19,15 @@ pub(super) fn memory_bytes() -> Result<u64> {
         .context("/proc/meminfo has no MemTotal; set memory_watermark in bytes")?
         * 1024;
     Ok(control_group_limits().into_iter().fold(total, u64::min))
+}
+
+/// Free bytes for this process, and all bytes, of the file system that holds a path.
+///
+/// # Errors
+/// If the operating system does not tell.
+pub(super) fn disk_bytes(path: &Path) -> io::Result<(u64, u64)> {
+    let found = rustix::fs::statvfs(path)?;
+    Ok((found.f_bavail.saturating_mul(found.f_frsize), found.f_blocks.saturating_mul(found.f_frsize)))
 }
 
 /// Limits of the control groups this process is in, from its own up to the root.

@@ -14,12 +14,12 @@ use tracing::{error, info, warn};
 use super::machine;
 use super::operator::Operator;
 use crate::auth::Authenticator;
-use crate::config::{Config, LogFormat, LogLevel, MemoryWatermark};
+use crate::config::{Config, Durability, LogFormat, LogLevel, MemoryWatermark};
 use crate::model::VhostName;
 use crate::net::{Door, Listener, NetOptions};
-use crate::runtime::{Broker, BrokerOptions, Found, Replay};
+use crate::runtime::{Broker, BrokerOptions, DiskOptions, Found, Replay};
 use crate::session::SessionOptions;
-use crate::storage::log::{Damage, LogOptions};
+use crate::storage::log::{self, Damage, LogOptions};
 use crate::storage::{self, OpenReport, Source};
 use crate::telemetry::{self, printable};
 use crate::vhost::{RestoreReport, VhostOptions};
@@ -73,8 +73,9 @@ async fn serve(config: Config) -> Result<()> {
         }
         () = operator.follow(hangups) => {}
     }
-    let clean = stop(&door).await;
+    stop(&door).await;
     drop(operator);
+    let clean = broker.is_quiet();
     broker.finish_work();
     broker.storage().shutdown(clean).context("what happened last is not durable")?;
     info!("stopped");
@@ -92,14 +93,22 @@ fn bind(config: &Config) -> Result<Vec<Listener>> {
 fn open(config: &Config) -> Result<Found> {
     let mut salt = [0; 8];
     getrandom::fill(&mut salt).context("the operating system has no random bytes")?;
-    let log = LogOptions::new(u64::from_le_bytes(salt));
+    let log = LogOptions {
+        durability: match config.storage.durability {
+            Durability::Fsync => log::Durability::Fsync,
+            Durability::Write => log::Durability::Write,
+            Durability::Memory => log::Durability::Memory,
+        },
+        max_unwritten_bytes: config.storage.max_unwritten_bytes,
+        ..LogOptions::new(u64::from_le_bytes(salt))
+    };
     let mut replay = Replay::default();
     let opened = storage::open(&storage::Options::new(config.data_dir.clone(), log), &mut |placed| {
         replay.record(&placed);
     })?;
     say_how_opened(&opened);
-    let storage::Opened { storage, definitions, recovery, .. } = opened;
-    let replayed = replay.finish(recovery.clean_stop);
+    let storage::Opened { storage, definitions, recovery, defined_in, .. } = opened;
+    let replayed = replay.finish(recovery.clean_stop, &defined_in);
     info!(
         "data directory '{}': {} definitions and {} messages recovered",
         config.data_dir.display(),
@@ -113,21 +122,26 @@ fn broker_options(config: &Config) -> Result<BrokerOptions> {
     Ok(BrokerOptions {
         session: session_options(config),
         memory_watermark_bytes: watermark(config)?,
-        log_budget_bytes: 1 << 30,
+        log_budget_bytes: config.storage.log_budget_bytes,
+        disk: DiskOptions {
+            look: {
+                let path = config.data_dir.clone();
+                Box::new(move || machine::disk_bytes(&path))
+            },
+            free_limit_bytes: config.storage.disk_free_limit_bytes,
+        },
         vhost: VhostOptions { outbox_bytes: config.limits.outbox_bytes },
     })
 }
 
-/// Lets nobody in any more and says goodbye to those who are. Says whether all of them are gone.
-async fn stop(door: &Door) -> bool {
+/// Lets nobody in any more and says goodbye to those who are.
+async fn stop(door: &Door) {
     door.stop.cancel();
     door.broker.stop();
     door.tasks.close();
-    let clean = tokio::time::timeout(FAREWELL, door.tasks.wait()).await.is_ok();
-    if !clean {
+    if tokio::time::timeout(FAREWELL, door.tasks.wait()).await.is_err() {
         warn!("{} connections did not close in time", door.broker.connections());
     }
-    clean
 }
 
 fn net_options(config: &Config) -> NetOptions {
@@ -177,6 +191,9 @@ fn say_how_opened(opened: &storage::Opened) {
         if let Some(path) = &damage.moved_to {
             error!("the damaged store is kept in '{}'", path.display());
         }
+    }
+    if opened.report == OpenReport::NoSpace {
+        warn!("the disk is full, and the metadata store could not be opened; consumers can make room");
     }
     let count = opened.definitions.values().map(Vec::len).sum::<usize>();
     match opened.source {

@@ -38,6 +38,8 @@ pub struct Config {
     pub log: Log,
     /// The limits on what clients may use.
     pub limits: Limits,
+    /// How messages and definitions are kept on disk.
+    pub storage: Storage,
     /// What clients see of the broker.
     pub identity: Identity,
     /// Exchanges of vhost `/`; no name occurs twice.
@@ -135,6 +137,41 @@ pub enum MemoryWatermark {
     Bytes(u64),
 }
 
+/// How messages and definitions are kept on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// What a publisher confirm means.
+    pub durability: Durability,
+    /// Bytes that the message log may take up besides twice what is alive in it.
+    pub log_budget_bytes: u64,
+    /// Bytes not yet written above which publishers wait.
+    pub max_unwritten_bytes: usize,
+    /// Free bytes of the disk below which publishers are blocked; a tenth of the file system at most.
+    pub disk_free_limit_bytes: u64,
+}
+
+/// What a publisher confirm, and the answer to a declare, mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Synced: it survives a power cut.
+    Fsync,
+    /// Written: it survives the end of the process.
+    Write,
+    /// Taken: it survives a clean stop.
+    Memory,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Fsync,
+            log_budget_bytes: 1 << 30,
+            max_unwritten_bytes: 64 << 20,
+            disk_free_limit_bytes: 50 << 20,
+        }
+    }
+}
+
 /// What clients see of the broker in its server properties.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -182,6 +219,7 @@ impl Default for Config {
             data_dir: PathBuf::from("ferrymq-data"),
             log: Log { level: LogLevel::Info, format: LogFormat::Text },
             limits: Limits::default(),
+            storage: Storage::default(),
             identity: Identity::default(),
             exchanges: Vec::new(),
             queues: Vec::new(),

@@ -15,11 +15,18 @@ use super::diagnostic::{Diagnostic, Diagnostics, Lines, Problem, Source};
 use super::objects;
 use super::quantity::Unit;
 use super::read::{Bounds, OUTSIDE, Report, Section, listed, similar};
-use super::{Config, Identity, Limits, Log, LogFormat, LogLevel, MemoryWatermark, parse_address};
+use super::{
+    Config, Durability, Identity, Limits, Log, LogFormat, LogLevel, MemoryWatermark, Storage, parse_address,
+};
 
 /// The sections that hold settings, by name and by what messages call them.
-const SETTINGS: &[(&str, &str)] =
-    &[("server", "[server]"), ("log", "[log]"), ("limits", "[limits]"), ("identity", "[identity]")];
+const SETTINGS: &[(&str, &str)] = &[
+    ("server", "[server]"),
+    ("log", "[log]"),
+    ("limits", "[limits]"),
+    ("storage", "[storage]"),
+    ("identity", "[identity]"),
+];
 
 /// The sections that declare objects, likewise.
 const OBJECTS: &[(&str, &str)] =
@@ -80,6 +87,7 @@ pub(super) fn read(source: &Source, report: &mut Report<'_>) -> Config {
     server(settings(document, "server", report), &mut config);
     config.log = log(settings(document, "log", report));
     config.limits = limits(settings(document, "limits", report));
+    config.storage = storage(settings(document, "storage", report));
     config.identity = identity(settings(document, "identity", report));
     objects::read(document, report, &mut config);
     config
@@ -255,6 +263,24 @@ fn limits(mut section: Section<'_, '_, '_>) -> Limits {
     };
     section.finish();
     limits
+}
+
+fn storage(mut section: Section<'_, '_, '_>) -> Storage {
+    let default = Storage::default();
+    let size = |min, max| Bounds { unit: Unit::Size, min, max };
+    let levels = [("fsync", Durability::Fsync), ("write", Durability::Write), ("memory", Durability::Memory)];
+    let section = &mut section;
+    let storage = Storage {
+        durability: section.choice("durability", &levels).unwrap_or(default.durability),
+        log_budget_bytes: quantity(section, "log_budget", size(64 << 20, 1 << 50))
+            .unwrap_or(default.log_budget_bytes),
+        max_unwritten_bytes: quantity(section, "max_unwritten", size(1 << 20, 64 << 30))
+            .unwrap_or(default.max_unwritten_bytes),
+        disk_free_limit_bytes: quantity(section, "disk_free_limit", size(0, 1 << 50))
+            .unwrap_or(default.disk_free_limit_bytes),
+    };
+    section.finish();
+    storage
 }
 
 fn quantity<T: TryFrom<u64>>(

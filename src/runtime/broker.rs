@@ -10,7 +10,8 @@ use std::time::Instant;
 use dashmap::DashMap;
 use tracing::{info, warn};
 
-use super::ledger::{Ledger, Live, number};
+use super::disk::{Disk, DiskOptions};
+use super::ledger::Ledger;
 use super::{AlarmChange, Connection, Durability, Mailbox, Memory, Replayed, VhostHandle};
 use crate::auth::Authenticator;
 use crate::model::{Definition, UserName, VhostName};
@@ -29,6 +30,8 @@ pub struct BrokerOptions {
     pub memory_watermark_bytes: u64,
     /// Bytes that the message log may take up besides twice what is alive in it.
     pub log_budget_bytes: u64,
+    /// The disk that the log is on.
+    pub disk: DiskOptions,
     /// Limits of every vhost.
     pub vhost: VhostOptions,
 }
@@ -55,6 +58,7 @@ struct Shared {
     vhosts: DashMap<VhostName, Arc<VhostHandle>>,
     mailboxes: DashMap<usize, Arc<Mailbox>>,
     memory: Memory,
+    disk: Disk,
     durability: Durability,
     ledger: Arc<Ledger>,
     counters: Counters,
@@ -80,6 +84,7 @@ impl Broker {
             vhosts: DashMap::new(),
             mailboxes: DashMap::new(),
             memory: Memory::new(options.memory_watermark_bytes),
+            disk: Disk::new(options.disk),
             durability: Durability::new(durable),
             ledger,
             counters: Counters::default(),
@@ -90,6 +95,7 @@ impl Broker {
         let durability = broker.clone();
         tokio::spawn(async move { durability.0.durability.ring_forever().await });
         tokio::spawn(broker.clone().reclaim_forever());
+        tokio::spawn(broker.clone().watch_disk());
         (broker, reports)
     }
 
@@ -102,7 +108,9 @@ impl Broker {
         vhosts: &[VhostName],
     ) -> Vec<RestoreReport> {
         let Replayed { vhosts: mut kept, segments, mut next_vhost, .. } = replayed;
-        self.count(segments);
+        for (segment, live) in segments {
+            self.0.ledger.found(segment, live);
+        }
         for name in vhosts.iter().chain(definitions.keys()) {
             kept.entry(name.clone()).or_insert_with(|| {
                 next_vhost = next_vhost.max(1);
@@ -118,15 +126,6 @@ impl Broker {
             report
         });
         restored.collect()
-    }
-
-    /// Counts what recovery found alive. Definitions may stand in any segment that is there.
-    fn count(&self, mut segments: BTreeMap<u32, Live>) {
-        let usage = self.0.ledger.storage().log().usage();
-        for segment in number(usage.oldest)..number(usage.newest) {
-            let live = segments.remove(&segment).unwrap_or_default();
-            self.0.ledger.found(segment, Live { defines: true, ..live });
-        }
     }
 
     fn add_vhost(&self, id: VhostId, vhost: Vhost, journal: &mut Journal) {
@@ -188,6 +187,12 @@ impl Broker {
         self.ring_all();
     }
 
+    /// Whether no connection is attached to a vhost: whoever has not closed its socket yet holds no message.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.vhosts().iter().all(|vhost| vhost.is_quiet())
+    }
+
     /// Finishes what turns have left behind: everything that was held is back in its queues. To be called when all
     /// connections are gone.
     pub fn finish_work(&self) {
@@ -223,6 +228,15 @@ impl Broker {
     pub(super) fn outruns_disk(&self) -> bool {
         let storage = self.0.ledger.storage();
         storage.log().congested() || storage.definitions().is_full()
+    }
+
+    pub(super) fn disk(&self) -> &Disk {
+        &self.0.disk
+    }
+
+    /// Whether nothing can be made durable any more.
+    pub(super) fn storage_failed(&self) -> bool {
+        self.storage().log().failed().borrow().is_some()
     }
 
     pub(super) fn ledger(&self) -> &Ledger {
@@ -272,7 +286,7 @@ impl Broker {
         bytes
     }
 
-    fn ring_all(&self) {
+    pub(super) fn ring_all(&self) {
         for mailbox in &self.0.mailboxes {
             mailbox.ring();
         }

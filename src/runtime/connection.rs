@@ -47,8 +47,8 @@ pub struct Connection {
     counted_assembling_bytes: i64,
     /// Bytes of an incomplete frame that the socket's side keeps.
     partial_bytes: usize,
-    /// The definitions of this connection's last change are durable from here on.
-    definitions_until: LogPosition,
+    /// What this connection last had stored, other than the ends of deliveries, is durable from here on.
+    stored_until: LogPosition,
     closed: bool,
 }
 
@@ -73,7 +73,7 @@ impl Connection {
             counted_buffer_bytes: 0,
             counted_assembling_bytes: 0,
             partial_bytes: 0,
-            definitions_until: LogPosition::START,
+            stored_until: LogPosition::START,
             closed: false,
         }
     }
@@ -101,9 +101,14 @@ impl Connection {
     /// Looks what the bell was rung for.
     pub fn woken(&mut self, now: Instant) -> Next {
         if self.broker.is_stopping() {
-            self.session.shutdown();
+            if self.broker.storage_failed() {
+                self.session.storage_failed();
+            } else {
+                self.session.shutdown();
+            }
         }
         self.session.set_shortage(self.broker.memory().shortage());
+        self.session.set_disk_short(self.broker.disk().is_short());
         self.session.durable(self.broker.durability().position());
         self.take_turn();
         // Frames may have been parked behind a reply that is out by this time.
@@ -147,11 +152,12 @@ impl Connection {
         self.session.reads_paused() || self.outruns_disk()
     }
 
-    /// Whether this connection has changed definitions that are not durable, and too many such changes wait.
+    /// Whether this connection has had something stored that is not durable, and too much of that kind waits. Who
+    /// only acks goes on: acks make room.
     fn outruns_disk(&self) -> bool {
-        self.definitions_until > LogPosition::START
+        self.stored_until > LogPosition::START
             && self.broker.outruns_disk()
-            && self.definitions_until > self.broker.durability().position()
+            && self.stored_until > self.broker.durability().position()
     }
 
     /// Whether the peer asked for no heartbeats, so that only TCP can tell that it is gone.
@@ -189,6 +195,7 @@ impl Connection {
                         let key = vhost.attach(Arc::clone(&self.mailbox));
                         self.attached = Some(Attached { vhost, key });
                         self.session.set_shortage(self.broker.memory().shortage());
+                        self.session.set_disk_short(self.broker.disk().is_short());
                     });
                     self.session.vhost_opened(result);
                 }
@@ -214,23 +221,25 @@ impl Connection {
             // First, so that what the burst asks for finds the room that is there.
             self.commands.insert(0, Command::Drained { bytes: std::mem::take(&mut self.drained) });
         }
-        let position =
+        let turned =
             attached.vhost.turn(attached.key, &mut self.commands, &mut self.events, &mut self.buffers);
-        if position > LogPosition::START {
+        if turned.gate > LogPosition::START {
             self.session.durable(self.broker.durability().position());
         }
         // What the burst published is confirmed before what it asked for is answered.
-        self.session.turn_applied(position);
+        self.session.turn_applied(turned.gate);
         let events = self.events.len();
         for event in self.events.drain(..) {
-            self.session.event(event, position);
+            self.session.event(event, turned.gate);
         }
         if self.events.capacity() > ROOMY_EVENTS && events < self.events.capacity() / 8 {
             self.events = Vec::new();
         }
-        if position > LogPosition::START {
-            self.definitions_until = position;
-            self.broker.durability().ring_at(position, &self.mailbox);
+        self.stored_until = self.stored_until.max(turned.stored);
+        if turned.gate > LogPosition::START {
+            self.broker.durability().ring_at(turned.gate, &self.mailbox);
+        } else if turned.stored > LogPosition::START && self.broker.outruns_disk() {
+            self.broker.durability().ring_at(turned.stored, &self.mailbox);
         }
     }
 

@@ -14,6 +14,9 @@ use crate::storage::Storage;
 use crate::storage::log::{Batch, SegmentNumber, Usage};
 use crate::vhost::Freed;
 
+/// After so many bytes free space is looked at, so that a small disk is not full before the next regular look.
+const UNSEEN_BYTES_MAX: u64 = 1 << 20;
+
 /// The node's storage, and what is alive in it.
 #[derive(Debug)]
 pub(super) struct Ledger {
@@ -23,6 +26,8 @@ pub(super) struct Ledger {
     counts: Mutex<Counts>,
     /// Rung when a segment may have become useless, or a new one was begun.
     pub(super) changed: Notify,
+    /// Rung when so much was appended that free space should be looked at.
+    pub(super) grown: Notify,
 }
 
 /// What is alive, by segment. Where nothing is, there is no entry.
@@ -33,6 +38,8 @@ struct Counts {
     bytes: u64,
     /// The segment that was last appended to.
     newest: u32,
+    /// Bytes appended since free space was looked at.
+    unseen_bytes: u64,
 }
 
 /// What is alive in one segment.
@@ -91,7 +98,7 @@ pub(super) enum Due {
 
 impl Ledger {
     pub(super) fn new(storage: Storage, budget_bytes: u64) -> Self {
-        Self { storage, budget_bytes, counts: Mutex::default(), changed: Notify::new() }
+        Self { storage, budget_bytes, counts: Mutex::default(), changed: Notify::new(), grown: Notify::new() }
     }
 
     pub(super) fn storage(&self) -> &Storage {
@@ -101,6 +108,7 @@ impl Ledger {
     /// Appends a batch and counts what it brings and what it ends.
     pub(super) fn append(&self, outgoing: Outgoing<'_>) -> Stored {
         let Outgoing { batch, vhost, definitions, defines, place_bytes, freed, waits } = outgoing;
+        let size = batch.size() as u64;
         let mut counts = self.counts.lock();
         let appended = self.storage.append(batch, vhost, definitions, waits);
         let stored = Stored { position: appended.position, segment: number(appended.segment) };
@@ -108,6 +116,11 @@ impl Ledger {
         let begun = stored.segment > std::mem::replace(&mut counts.newest, stored.segment);
         if counts.free(freed) || begun {
             self.changed.notify_one();
+        }
+        counts.unseen_bytes += size;
+        if counts.unseen_bytes >= UNSEEN_BYTES_MAX {
+            counts.unseen_bytes = 0;
+            self.grown.notify_one();
         }
         stored
     }

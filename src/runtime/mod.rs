@@ -5,6 +5,7 @@
 
 mod broker;
 mod connection;
+mod disk;
 mod durability;
 mod journal;
 mod ledger;
@@ -16,6 +17,7 @@ mod vhost_handle;
 
 pub use broker::{Broker, BrokerOptions, Found};
 pub use connection::{Connection, Next};
+pub use disk::DiskOptions;
 pub use durability::Durability;
 pub use mailbox::Mailbox;
 pub use memory::{AlarmChange, Memory};

@@ -3,14 +3,14 @@
 //! Invariant: a record may come twice, come before what it speaks of, or speak of what is gone; none of that changes
 //! the result. The room's page on reclaim in `storage::log` says when that happens.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rustc_hash::FxHashMap;
 
 use super::ledger::{Live, number};
 use crate::model::{Message, QueueId, QueueName, Seq, VhostName};
 use crate::queue::{Home, Recovered};
-use crate::storage::log::{Placed, Record, SeqRange, VhostId};
+use crate::storage::log::{Placed, Record, SegmentNumber, SeqRange, VhostId};
 use crate::vhost::{Restored, RestoredQueue};
 
 /// The records so far.
@@ -18,6 +18,7 @@ use crate::vhost::{Restored, RestoredQueue};
 pub struct Replay {
     vhosts: BTreeMap<VhostId, ReplayedVhost>,
     places: Vec<Seq>,
+    identified_in: BTreeSet<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -50,7 +51,7 @@ pub struct Replayed {
     pub messages: u64,
     /// Their bytes in the log.
     pub bytes: u64,
-    /// Where they are.
+    /// Where they are, and where identities and definitions are.
     pub(super) segments: BTreeMap<u32, Live>,
     pub(super) next_vhost: u32,
 }
@@ -84,6 +85,7 @@ impl Replay {
                 }
             }
             Record::CreateQueue { vhost, queue, name } => {
+                self.identified_in.insert(segment);
                 self.queue(vhost, queue).name = Some(name.clone());
             }
             Record::DeleteQueue { vhost, queue } => {
@@ -93,6 +95,7 @@ impl Replay {
                 }
             }
             Record::CreateVhost { vhost, name } => {
+                self.identified_in.insert(segment);
                 self.vhosts.entry(vhost).or_default().name = Some(name.clone());
             }
             Record::Define { .. } | Record::CleanStop => {}
@@ -128,11 +131,15 @@ impl Replay {
 
     /// The result. After anything but a clean stop every message may have been delivered.
     #[must_use]
-    pub fn finish(self, clean_stop: bool) -> Replayed {
+    pub fn finish(self, clean_stop: bool, defined_in: &BTreeSet<SegmentNumber>) -> Replayed {
         let mut replayed = Replayed::default();
+        for segment in self.identified_in.into_iter().chain(defined_in.iter().copied().map(number)) {
+            replayed.segments.entry(segment).or_default().defines = true;
+        }
         for (id, vhost) in self.vhosts {
             replayed.next_vhost = replayed.next_vhost.max(id.0.saturating_add(1));
-            let mut restored = Restored { next_queue: vhost.next_queue, ..Restored::default() };
+            let mut restored =
+                Restored { next_queue: vhost.next_queue, marks_unknown: !clean_stop, ..Restored::default() };
             // Of two queues of the same name the later one is in force: damage has cost the end of the other.
             let mut named = BTreeMap::new();
             for (id, kept) in vhost.queues.into_iter().collect::<BTreeMap<_, _>>() {
@@ -196,10 +203,12 @@ mod tests {
 
     use super::*;
     use crate::model::{LogPosition, MessageParts};
-    use crate::storage::log::SegmentNumber;
 
     const VHOST: VhostId = VhostId(1);
     const QUEUE: QueueId = QueueId(3);
+
+    /// Name, id, next place, and place, segment and mark of each message.
+    type Shown = (String, u64, u64, Vec<(u64, u32, bool)>);
 
     #[derive(Default)]
     struct Kit(Replay);
@@ -228,9 +237,8 @@ mod tests {
             [SeqRange { first: Seq(first), last: Seq(last) }]
         }
 
-        /// Name, id, next place, and place, segment and mark of each message of each queue.
-        fn finish(self, clean: bool) -> Vec<(String, u64, u64, Vec<(u64, u32, bool)>)> {
-            let mut replayed = self.0.finish(clean);
+        fn finish(self, clean: bool) -> Vec<Shown> {
+            let mut replayed = self.0.finish(clean, &BTreeSet::new());
             let (_, restored) = replayed.vhosts.remove("/").expect("it has a name");
             let mut queues: Vec<_> = restored.queues.into_iter().collect();
             queues.sort_by_key(|(_, kept)| kept.id);
@@ -289,7 +297,7 @@ mod tests {
         kit.record(1, Record::DeleteQueue { vhost: VHOST, queue: QUEUE });
         kit.record(1, Record::Ack { vhost: VHOST, queue: QUEUE, seqs: &Kit::range(0, 0) });
         kit.record(1, Record::DeleteQueue { vhost: VHOST, queue: QueueId(9) });
-        let replayed = kit.0.finish(true);
+        let replayed = kit.0.finish(true, &BTreeSet::new());
         let restored = &replayed.vhosts["/"].1;
         assert!(restored.queues.is_empty());
         assert_eq!((restored.next_queue, replayed.messages), (10, 0));

@@ -45,6 +45,19 @@ pub(super) struct State {
     pub(super) scribe: Scribe,
 }
 
+/// Where in the log a turn stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turned {
+    /// What its confirms and replies wait for.
+    pub(super) gate: LogPosition,
+    /// Where it stored messages or definitions; not the mere ends of deliveries.
+    pub(super) stored: LogPosition,
+}
+
+impl Turned {
+    const NOWHERE: Self = Self { gate: LogPosition::START, stored: LogPosition::START };
+}
+
 /// Buffers of one caller, kept between turns so that a turn allocates nothing.
 #[derive(Debug, Default)]
 pub(super) struct TurnBuffers {
@@ -106,15 +119,14 @@ impl VhostHandle {
         });
     }
 
-    /// Applies a burst and takes what the connection's outbox holds. Returns the position that replies of
-    /// this turn wait for.
+    /// Applies a burst and takes what the connection's outbox holds.
     pub(super) fn turn(
         &self,
         connection: ConnectionKey,
         commands: &mut Vec<Command>,
         events: &mut Vec<Event>,
         buffers: &mut TurnBuffers,
-    ) -> LogPosition {
+    ) -> Turned {
         self.change(buffers, |vhost, effects| {
             vhost.turn(connection, commands, effects);
             vhost.collect(connection, events);
@@ -126,16 +138,16 @@ impl VhostHandle {
         &self,
         buffers: &mut TurnBuffers,
         change: impl FnOnce(&mut Vhost, &mut Effects),
-    ) -> LogPosition {
+    ) -> Turned {
         let effects = &mut buffers.effects;
-        let position = {
+        let turned = {
             let mut state = self.state.lock();
             // Half a turn must never become visible: a panic in here ends the process, and recovery decides.
             let guard = AbortOnPanic;
             change(&mut state.vhost, effects);
-            let position = self.publish(&mut state, effects);
+            let turned = self.publish(&mut state, effects);
             std::mem::forget(guard);
-            position
+            turned
         };
         for connection in effects.wake.drain(..) {
             if let Some(mailbox) = self.mailboxes.get(&connection) {
@@ -154,7 +166,7 @@ impl VhostHandle {
         free(&mut effects.discarded);
         let of_deleted = effects.deleted.drain(..).map(Queue::into_detached);
         self.discard(effects.purged.drain(..).chain(of_deleted));
-        position
+        turned
     }
 
     /// Frees at once what is little, and leaves the rest to the house-keeping.
@@ -185,9 +197,8 @@ impl VhostHandle {
         count
     }
 
-    /// Publishes what a turn has changed: the snapshot, and what is to survive a restart. Returns what the replies of
-    /// the turn wait for.
-    fn publish(&self, state: &mut State, effects: &mut Effects) -> LogPosition {
+    /// Publishes what a turn has changed: the snapshot, and what is to survive a restart.
+    fn publish(&self, state: &mut State, effects: &mut Effects) -> Turned {
         let State { vhost, scribe } = state;
         if std::mem::take(&mut effects.topology_changed) {
             *self.topology.write() = Arc::new(vhost.topology().clone());
@@ -196,14 +207,14 @@ impl VhostHandle {
         let journal = &mut effects.journal;
         if journal.is_empty() && effects.definitions.is_empty() && !relies {
             journal.waited_for = false;
-            return LogPosition::START;
+            return Turned::NOWHERE;
         }
         scribe.write(vhost, journal);
         let nothing = scribe.batch.is_empty() && effects.definitions.is_empty();
         let waits = relies || (!nothing && (journal.waited_for || !effects.definitions.is_empty()));
         if nothing && !waits && journal.freed.is_empty() {
             journal.clear();
-            return LogPosition::START;
+            return Turned::NOWHERE;
         }
         let stored = self.ledger.append(Outgoing {
             batch: &mut scribe.batch,
@@ -217,10 +228,17 @@ impl VhostHandle {
         for (&(queue, seq), &bytes) in scribe.places.iter().zip(&scribe.place_bytes) {
             vhost.store(queue, seq, stored.home(bytes));
         }
+        let mut turned = Turned::NOWHERE;
+        if waits {
+            turned.gate = stored.position;
+        }
+        if !scribe.places.is_empty() || !effects.definitions.is_empty() {
+            turned.stored = stored.position;
+        }
         scribe.clear();
         journal.clear();
         effects.definitions.clear();
-        if waits { stored.position } else { LogPosition::START }
+        turned
     }
 
     /// Brings an operator's file into force.
@@ -233,6 +251,11 @@ impl VhostHandle {
             result = vhost.apply_operator(wanted, effects);
         });
         result
+    }
+
+    /// Whether no connection is attached.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.mailboxes.is_empty()
     }
 
     /// Finishes what turns have left behind, without a pause.

@@ -92,6 +92,17 @@ impl Session {
         }
     }
 
+    /// Closes the connection because nothing can be made durable any more: what it waits for will not come.
+    pub fn storage_failed(&mut self) {
+        let text = "nothing can be made durable any more, and the broker stops: see its log";
+        let fault = Fault::new(ReplyCode::InternalError, text).outside_methods();
+        match self.phase {
+            Phase::Running => self.fail_connection(&fault),
+            ref phase if phase.is_handshake() => self.end(CloseReport::broker(text)),
+            _ => {}
+        }
+    }
+
     /// The vhost has forgotten the connection; exclusive queues are gone.
     pub fn detached(&mut self) {
         self.attached = false;

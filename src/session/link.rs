@@ -72,6 +72,8 @@ pub(super) struct Link {
     pub(super) alarm: Option<&'static str>,
     /// How scarce memory is.
     pub(super) shortage: Shortage,
+    /// The disk is full, or as good as.
+    pub(super) disk_short: bool,
     /// This connection has published while there was an alarm.
     pub(super) blocked: bool,
     /// Something happened that the receive loop must look at before the next frame.
@@ -113,6 +115,7 @@ impl Link {
             durable: LogPosition::START,
             alarm: None,
             shortage: Shortage::None,
+            disk_short: false,
             blocked: false,
             attention: false,
             requested: false,

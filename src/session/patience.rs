@@ -112,7 +112,23 @@ impl Session {
     /// Tells how scarce memory is.
     pub fn set_shortage(&mut self, shortage: Shortage) {
         self.link.shortage = shortage;
-        self.set_alarm((shortage != Shortage::None).then_some("low on memory"));
+        self.reconsider_alarm();
+    }
+
+    /// Tells whether the disk is full, or as good as.
+    pub fn set_disk_short(&mut self, short: bool) {
+        self.link.disk_short = short;
+        self.reconsider_alarm();
+    }
+
+    /// The reasons are worded as RabbitMQ words them.
+    fn reconsider_alarm(&mut self) {
+        self.set_alarm(match (self.link.shortage != Shortage::None, self.link.disk_short) {
+            (false, false) => None,
+            (true, false) => Some("low on memory"),
+            (false, true) => Some("low on disk"),
+            (true, true) => Some("low on memory & disk"),
+        });
     }
 
     /// Raises an alarm, or clears it: publishers are to be stopped for this reason. A connection is stopped, and told

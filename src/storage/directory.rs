@@ -92,7 +92,11 @@ impl DataDirectory {
             }
             Err(TryLockError::Error(source)) => return Err(not_writable(source)),
         }
-        write_pid(&mut lock).map_err(not_writable)?;
+        match write_pid(&mut lock) {
+            // Only whoever is refused would read it, and on a full disk acks must be possible.
+            Err(error) if !is_full(&error) => return Err(not_writable(error)),
+            _ => {}
+        }
         Ok(Self { path: path.to_owned(), _lock: Some(lock) })
     }
 
@@ -143,6 +147,11 @@ fn create(path: &Path) -> io::Result<()> {
         sync_directory(parent.unwrap_or(Path::new(".")))?;
     }
     Ok(())
+}
+
+/// Whether an error says that there is no space.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn read_pid(lock: &File) -> Option<u32> {

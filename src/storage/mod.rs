@@ -8,6 +8,7 @@
 //! Invariant: the log is the truth. The store follows it and is never ahead of it; without the store the log alone
 //! gives the same definitions. `docs/decisions/0004-one-log.md` says why.
 
+mod absent;
 mod checksum;
 mod copy;
 mod directory;
@@ -20,17 +21,21 @@ mod store;
 mod told;
 mod writer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use thiserror::Error;
 
-use self::log::{Appended, Batch, Log, LogOptions, OsFileSystem, Placed, Record, RecoveryReport};
+use self::absent::Absent;
+use self::directory::is_full;
+use self::log::{
+    Appended, Batch, Log, LogOptions, OsFileSystem, Placed, Record, RecoveryReport, SegmentNumber,
+};
 use self::told::{Told, View, difference};
 use self::writer::LogWatch;
-use crate::model::{Definition, DefinitionChange, VhostName};
+use crate::model::{Definition, DefinitionChange, LogPosition, VhostName};
 
 pub use directory::{DataDirectory, DirectoryError};
 pub use record::{RecordChange, RecordError};
@@ -66,8 +71,9 @@ impl Options {
 #[derive(Debug)]
 pub struct Storage {
     log: Log,
-    /// Holds the data directory's lock until it is shut down or dropped.
     definitions: DefinitionWriter,
+    /// Holds the lock.
+    _directory: Arc<DataDirectory>,
 }
 
 impl Storage {
@@ -143,6 +149,8 @@ pub struct Opened {
     pub report: OpenReport,
     /// How the log was found; damage is to be said loudly.
     pub recovery: RecoveryReport,
+    /// Segments that hold definitions.
+    pub defined_in: BTreeSet<SegmentNumber>,
 }
 
 /// Why the storage cannot be opened. Nothing was lost; the cause has to be removed.
@@ -207,20 +215,23 @@ const DEFINITIONS_PER_BATCH: usize = 1_000;
 /// # Errors
 /// If the directory, a newer format or the operating system is in the way.
 pub fn open(options: &Options, visitor: &mut dyn FnMut(Placed<'_>)) -> Result<Opened, OpenError> {
-    let directory = DataDirectory::open(&options.directory)?;
+    let directory = Arc::new(DataDirectory::open(&options.directory)?);
     let log_path = options.directory.join(LOG);
-    let (mut store, report) = SledStore::open(directory, options.cache_bytes)?;
-    let intact = (!matches!(report, OpenReport::Damaged(_))).then(|| store.position());
-    let view = View { intact, records: store.take_records() };
+    let has_log = log_path.is_dir();
+    let OpenedView { store, position, view, report } = open_view(&directory, options, has_log)?;
 
     let files =
         OsFileSystem::open(&log_path).map_err(|source| OpenError::Io { path: log_path.clone(), source })?;
-    let log_options = LogOptions { start: store.position(), ..options.log.clone() };
+    let log_options = LogOptions { start: position, ..options.log.clone() };
     let mut told = Told::default();
+    let mut defined_in = BTreeSet::new();
     let (log, recovery) = Log::open(Arc::new(files), log_options, &mut |placed| {
         told.batch(placed.position);
         match placed.record {
-            Record::Define { key, value } => told.define(placed.position, key, value),
+            Record::Define { key, value } => {
+                defined_in.insert(placed.segment);
+                told.define(placed.position, key, value);
+            }
             _ => visitor(placed),
         }
     })?;
@@ -230,21 +241,63 @@ pub fn open(options: &Options, visitor: &mut dyn FnMut(Placed<'_>)) -> Result<Op
     if recovery.batches == 0 {
         write_all(&log, &records);
     }
-    let changes = difference(view.records, &records);
-    let brought_up = store::guarded(|| {
-        if store.position() == last && changes.is_empty() {
-            return Ok(());
+    let behind = (position != last || source == Source::Log).then(|| difference(view.records, &records));
+    let store = bring_up(store, last, behind)
+        .map_err(|error| OpenError::Unusable { path: options.directory.clone(), cause: error.to_string() })?;
+    let watch = LogWatch { durable: log.durable(), failed: log.failed() };
+    let followed = DefinitionWriter::start(store, last, options.max_pending_bytes, watch);
+    let storage = Storage { log, definitions: followed.map_err(OpenError::Thread)?, _directory: directory };
+    Ok(Opened { storage, definitions, source, report, recovery, defined_in })
+}
+
+/// The metadata store as it was opened.
+struct OpenedView {
+    store: Box<dyn MetadataStore>,
+    position: LogPosition,
+    view: View,
+    report: OpenReport,
+}
+
+/// Opens the metadata store, or does without it if there is no space for that and the log can tell everything.
+fn open_view(
+    directory: &Arc<DataDirectory>,
+    options: &Options,
+    has_log: bool,
+) -> Result<OpenedView, OpenError> {
+    match SledStore::open(Arc::clone(directory), options.cache_bytes) {
+        Ok((mut store, report)) => {
+            let position = store.position();
+            let intact = (!matches!(report, OpenReport::Damaged(_))).then_some(position);
+            let view = View { intact, records: store.take_records() };
+            Ok(OpenedView { store: Box::new(store), position, view, report })
         }
+        Err(OpenError::Io { source, .. }) if has_log && is_full(&source) => Ok(OpenedView {
+            store: Box::new(Absent),
+            position: LogPosition::START,
+            view: View { intact: None, records: Vec::new() },
+            report: OpenReport::NoSpace,
+        }),
+        Err(error) => Err(error),
+    }
+}
+
+/// Applies what the store does not have yet; what it has no space for it gets at another start.
+fn bring_up(
+    mut store: Box<dyn MetadataStore>,
+    last: LogPosition,
+    behind: Option<Vec<RecordChange>>,
+) -> Result<Box<dyn MetadataStore>, StoreError> {
+    let Some(changes) = behind else { return Ok(store) };
+    let brought_up = store::guarded(|| {
         store.apply(last, &changes)?;
         store.flush()
     });
-    brought_up
-        .map_err(|error| OpenError::Unusable { path: options.directory.clone(), cause: error.to_string() })?;
-    let watch = LogWatch { durable: log.durable(), failed: log.failed() };
-    let definitions_writer = DefinitionWriter::start(Box::new(store), last, options.max_pending_bytes, watch)
-        .map_err(OpenError::Thread)?;
-    let storage = Storage { log, definitions: definitions_writer };
-    Ok(Opened { storage, definitions, source, report, recovery })
+    match brought_up.map_err(sled_store::environment) {
+        Ok(()) => Ok(store),
+        Err(Ok(source)) if is_full(&source) => Ok(Box::new(Absent)),
+        Err(Ok(source)) => Err(StoreError::Sync(source)),
+        Err(Err(error)) => Err(error),
+    }
 }
 
 fn decode(records: &told::Records) -> Result<BTreeMap<VhostName, Vec<Definition>>, OpenError> {

@@ -38,6 +38,8 @@ pub enum OpenReport {
         /// How many definitions it holds.
         definitions: usize,
     },
+    /// There is no space to open it: it stays as it is, and the log tells the definitions.
+    NoSpace,
     /// It does not hold what was written. To be said loudly: definitions may be missing, and deleted ones may
     /// be back.
     Damaged(Damage),
@@ -58,6 +60,7 @@ impl fmt::Display for OpenReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Created => f.write_str("created an empty metadata store"),
+            Self::NoSpace => f.write_str("no space to open the metadata store"),
             Self::Intact { definitions } => write!(f, "{definitions} definitions loaded"),
             Self::Damaged(Damage { cause, moved_to, kept }) => {
                 write!(f, "METADATA DAMAGED: {cause}. {kept} definitions could be read and are in use")?;

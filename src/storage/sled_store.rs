@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io;
 use std::mem;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sled::{Batch, Db};
@@ -47,7 +48,7 @@ pub struct SledStore {
     /// What was read when the store was opened, until somebody takes it.
     records: Vec<RecordChange>,
     /// The lock lives as long as the store.
-    directory: DataDirectory,
+    directory: Arc<DataDirectory>,
 }
 
 impl SledStore {
@@ -55,7 +56,7 @@ impl SledStore {
     ///
     /// # Errors
     /// If the format is newer than this release, or if the operating system is in the way.
-    pub fn open(directory: DataDirectory, cache_bytes: u64) -> Result<(Self, OpenReport), OpenError> {
+    pub fn open(directory: Arc<DataDirectory>, cache_bytes: u64) -> Result<(Self, OpenReport), OpenError> {
         let (opened, mark, report) = repair::open(directory.path(), cache_bytes)?;
         Ok((Self { tree: opened.tree, mark, records: opened.records, directory }, report))
     }

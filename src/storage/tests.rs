@@ -81,7 +81,7 @@ struct Writer {
 
 #[allow(clippy::unwrap_in_result, reason = "only what the test is about is an error")]
 fn open_store(path: &Path) -> Result<Opened, OpenError> {
-    let (mut store, report) = SledStore::open(DataDirectory::open(path)?, 1 << 20)?;
+    let (mut store, report) = SledStore::open(Arc::new(DataDirectory::open(path)?), 1 << 20)?;
     let position = store.position();
     let records =
         store.take_records().into_iter().map(|record| (record.key, record.value.expect("it is there")));
@@ -486,7 +486,7 @@ fn open_damaged(path: &Path, queues: &[Definition], what: &str) -> OpenReport {
         OpenReport::Intact { definitions } => assert_eq!((*definitions, found.len()), (100, 100), "{what}"),
         // It was closed cleanly, so that the copy has everything.
         OpenReport::Damaged(damage) => assert_eq!((damage.kept, found.len()), (100, 100), "{what}"),
-        OpenReport::Created => panic!("{what}: the store was forgotten"),
+        OpenReport::NoSpace | OpenReport::Created => panic!("{what}: the store was forgotten"),
     }
     // It works from here on.
     let _ = writer.append(&vhost("/"), &[put(queue("afterwards"))]);

@@ -22,6 +22,8 @@ pub struct Restored {
     pub queues: FxHashMap<QueueName, RestoredQueue>,
     /// No record speaks of a queue with this id or a higher one.
     pub next_queue: u64,
+    /// The log does not say which messages are marked as redelivered.
+    pub marks_unknown: bool,
 }
 
 /// What a durable queue kept.
@@ -50,13 +52,18 @@ impl Vhost {
     /// A vhost as it was.
     #[must_use]
     pub fn restore(name: VhostName, options: VhostOptions, restored: Restored) -> (Self, RestoreReport) {
-        let Restored { definitions, mut queues, next_queue } = restored;
+        let Restored { definitions, mut queues, next_queue, marks_unknown } = restored;
         let mut vhost = Self::new(name, options, next_queue);
         let mut report = RestoreReport::default();
         for definition in definitions {
             let result = match &definition {
                 Definition::Queue(queue) if queues.contains_key(&queue.name) => {
                     let kept = queues.remove(&queue.name).expect("it was just seen");
+                    if marks_unknown {
+                        // Otherwise a clean stop would say that those which nobody gets until then have no mark.
+                        let marked = kept.messages.iter().filter(|message| message.redelivered);
+                        marked.for_each(|message| report.journal.came_back(kept.id, message.seq));
+                    }
                     vhost.restore_queue(queue.clone(), kept)
                 }
                 _ => vhost.declare(definition.clone(), &mut report.journal).map(drop),

@@ -15,6 +15,7 @@ use super::file_system::{FileSystem, LogFile};
 use super::format::{HEADER_BYTES, SegmentHeader};
 use super::zeroing::{Spare, Zeroer, Zeroing};
 use super::{LogOptions, SegmentNumber};
+use crate::storage::directory::is_full;
 
 /// What a segment's file is called behind its number.
 const SEGMENT: &str = ".log";
@@ -53,10 +54,6 @@ impl WriteError {
     pub(super) fn sync(source: io::Error) -> Self {
         Self::Fatal { action: "sync the message log", source }
     }
-}
-
-pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// The name of a segment's file.

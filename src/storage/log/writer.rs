@@ -18,6 +18,8 @@ use super::{Durability, LogOptions, SegmentNumber, Space};
 
 /// Bytes per sync up to which writing zeros ahead gains more than the disk loses by writing everything twice.
 const WORTH_ZEROS: u64 = 256 << 10;
+/// Syncs of a segment after which that is judged.
+const JUDGED_AFTER: u64 = if cfg!(test) { 1 } else { 16 };
 
 /// What the thread owns.
 pub(super) struct Writer {
@@ -44,6 +46,8 @@ struct Current {
     /// Up to where it is written, and how often it was synced.
     end: u64,
     syncs: u64,
+    /// The next segment was ordered.
+    ordered: bool,
 }
 
 impl Current {
@@ -172,21 +176,16 @@ impl Writer {
         Ok(())
     }
 
-    /// Begins a segment behind the previous one, and has the one after it prepared.
+    /// Begins a segment behind the previous one.
     fn begin(&mut self, number: SegmentNumber, previous: Option<Current>) -> Result<Current, WriteError> {
-        let mut worth_zeros = true;
         if let Some(mut previous) = previous {
             previous.sync()?;
             self.synced = self.written;
-            worth_zeros = previous.end <= previous.syncs * WORTH_ZEROS;
         }
         let header = SegmentHeader { number, ..self.header };
         let file = self.files.create(&header)?;
         self.next_segment_bytes = self.next_segment_bytes.saturating_mul(2).min(self.segment_bytes_max);
-        if worth_zeros {
-            self.files.order(self.next_segment_bytes);
-        }
-        Ok(Current { number, file, seed: header.seed(), end: 0, syncs: 0 })
+        Ok(Current { number, file, seed: header.seed(), end: 0, syncs: 0, ordered: false })
     }
 
     fn sync(&mut self) -> Result<(), WriteError> {
@@ -194,6 +193,11 @@ impl Writer {
             && self.synced < self.written
         {
             current.sync()?;
+            let worth_zeros = current.end <= current.syncs * WORTH_ZEROS;
+            if !current.ordered && current.syncs >= JUDGED_AFTER && worth_zeros {
+                current.ordered = true;
+                self.files.order(self.next_segment_bytes);
+            }
         }
         self.synced = self.written;
         Ok(())

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 
 use super::file_system::{FileSystem, LogFile};
-use super::segments::is_full;
+use crate::storage::directory::is_full;
 
 /// Bytes that are written and synced at a time: few enough that the log's own syncs do not queue up behind them. So
 /// few in tests that power is cut between them.

@@ -186,12 +186,13 @@ fn a_vhost_comes_back_with_what_its_queues_kept() {
         definitions: ["d", "new"].map(|name| Definition::Queue(durable(name))).into(),
         queues: queues.into_iter().map(|(name, kept)| (QueueName::from(name), kept)).collect(),
         next_queue: 6,
+        marks_unknown: true,
     };
     let options = VhostOptions { outbox_bytes: 1 << 20 };
     let (vhost, report) = Vhost::restore(VhostName::from("/"), options, restored);
     assert_eq!(report.undefined, [(QueueName::from("gone"), 1)]);
     let mut kit = Kit { vhost, effects: Effects { journal: report.journal, ..Effects::default() } };
-    assert_eq!(kit.journal(), ["created 6 new", "deleted 3", "freed 7: 1"]);
+    assert_eq!(kit.journal(), ["back 4:5-5", "created 6 new", "deleted 3", "freed 7: 1"]);
     assert_eq!((kit.id("d"), kit.id("new")), (QueueId(4), QueueId(6)));
     let (connection, channel) = kit.open();
     let command = kit.persistent("", "d", "next");

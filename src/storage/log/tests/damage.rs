@@ -135,7 +135,7 @@ fn a_damaged_log_goes_on_and_stays_as_damaged() {
     let count = replayed.batches.len();
     // The lost batch is made up for, so that positions of the client's history fit.
     let history: Vec<_> = whole.batches.into_values().collect();
-    let mut client = Client::resume(disk.clone(), driven, replayed.model, history, 9);
+    let mut client = Client::resume(disk.clone(), driven, replayed.model, history, 13);
     client.act(20).unwrap();
     client.pump().unwrap();
     let (_, again, replayed) = replay(&SimDisk::new(disk.image()));

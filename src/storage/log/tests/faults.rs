@@ -106,7 +106,7 @@ fn a_recovery_that_fails_anywhere_changes_nothing() {
 
 #[test]
 fn a_full_disk_leaves_room_for_acks_until_segments_are_retired() {
-    let mut client = Client::new(4);
+    let mut client = Client::new(8);
     client.act(40).unwrap();
     client.pump().unwrap();
     let capacity = client.disk.bytes();
