@@ -100,22 +100,33 @@ class Ferrymq(Server):
 
     kind = "ferrymq"
 
-    def __init__(self, binary, config="", data_dir=None):
-        self.binary = str(binary)
+    def __init__(self, binary, config="", data_dir=None, environment=None):
+        self.prepare(binary, config, data_dir, environment)
+        self.start()
+
+    def prepare(self, binary, config="", data_dir=None, environment=None):
+        """Everything but the start, for whoever must be there when it fails or is cut short."""
+        self.binary, self.environment = str(binary), environment
         self.own = data_dir is None
         self.directory = Path(data_dir or tempfile.mkdtemp(prefix="ferrymq-test-"))
         self.config_path = self.directory / "config.toml"
         self.config_path.write_text(config)
-        self.start()
 
     def start(self):
+        self.spawn()
+        self.wait_until_ready()
+
+    def spawn(self):
+        """Starts the process and does not wait for it. `environment` is added to this program's own."""
         command = [self.binary, "serve", "--config", str(self.config_path),
                    "--data-dir", str(self.directory / "data"), "--listen", "127.0.0.1:0"]  # fmt: skip
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            errors="replace", cwd=self.directory,
+            errors="replace", cwd=self.directory, env={**os.environ, **(self.environment or {})},
         )  # fmt: skip
         self.output = Output(self.process.stdout)
+
+    def wait_until_ready(self):
         try:
             line = self.output.wait_for("listening on 127.0.0.1:")
             self.port = int(re.search(r"listening on 127\.0\.0\.1:(\d+)", line).group(1))
@@ -166,16 +177,20 @@ class Rabbitmq(Server):
     kind = "rabbitmq"
 
     def __init__(self):
-        script = rabbitmq_script()
-        if not script:
+        self.prepare()
+        self.start()
+
+    def prepare(self, directory=None):
+        """Everything but the start, for whoever must be there when it fails or is cut short."""
+        self.script = rabbitmq_script()
+        if not self.script:
             raise RuntimeError("no rabbitmq-server on this machine")
-        self.directory = Path(tempfile.mkdtemp(prefix="rabbitmq-test-"))
+        self.directory = home = Path(directory or tempfile.mkdtemp(prefix="rabbitmq-test-"))
         self.port = free_port()
-        epmd_port = free_port()
-        home = self.directory
-        environment = {
+        self.epmd_port = free_port()
+        self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("RABBITMQ_")},
-            "HOME": str(home), "ERL_EPMD_ADDRESS": "127.0.0.1", "ERL_EPMD_PORT": str(epmd_port),
+            "HOME": str(home), "ERL_EPMD_ADDRESS": "127.0.0.1", "ERL_EPMD_PORT": str(self.epmd_port),
             "RABBITMQ_NODENAME": f"test{self.port}@localhost", "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_PORT": str(self.port), "RABBITMQ_DIST_PORT": str(free_port()),
             "RABBITMQ_MNESIA_BASE": str(home / "mnesia"), "RABBITMQ_LOG_BASE": str(home / "log"),
@@ -189,17 +204,24 @@ class Rabbitmq(Server):
         (home / "rabbitmq.conf").write_text("disk_free_limit.absolute = 50MB\n")
         (home / "rabbitmq-env.conf").write_text("")
         self.log = open(home / "console", "w")
-        quiet = {"stdin": subprocess.DEVNULL, "stdout": self.log, "stderr": subprocess.STDOUT}
-        self.epmd = subprocess.Popen(["epmd", "-port", str(epmd_port), "-address", "127.0.0.1"],
-                                     env=environment, **quiet)  # fmt: skip
-        self.process = subprocess.Popen([script], env=environment, cwd=home, start_new_session=True, **quiet)
+        self.quiet = {"stdin": subprocess.DEVNULL, "stdout": self.log, "stderr": subprocess.STDOUT}
+        self.epmd = subprocess.Popen(["epmd", "-port", str(self.epmd_port), "-address", "127.0.0.1"],
+                                     env=self.environment, **self.quiet)  # fmt: skip
+
+    def start(self):
         try:
-            self._wait_until_it_answers()
+            self.spawn()
+            self.wait_until_ready()
         except Exception:
             self.stop()
             raise
 
-    def _wait_until_it_answers(self):
+    def spawn(self):
+        """Starts the node and does not wait for it."""
+        self.process = subprocess.Popen([self.script], env=self.environment, cwd=self.directory,
+                                        start_new_session=True, **self.quiet)  # fmt: skip
+
+    def wait_until_ready(self):
         from wire import Client
 
         deadline = time.monotonic() + STARTUP_SECONDS
@@ -212,16 +234,27 @@ class Rabbitmq(Server):
                     raise RuntimeError("RabbitMQ did not start:\n" + (self.directory / "console").read_text()[-4000:])
                 time.sleep(0.2)
 
-    def stop(self):
-        """SIGTERM to the node's own process group, which its start script leads."""
+    def kill(self):
+        """SIGKILL to the node's own process group, which its start script leads."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop_process(self):
+        """SIGTERM to the node's own process group; the exit code."""
+        if self.alive():
+            os.killpg(self.process.pid, signal.SIGTERM)
         try:
-            if self.alive():
-                os.killpg(self.process.pid, signal.SIGTERM)
-                try:
-                    self.process.wait(STOP_SECONDS)
-                except subprocess.TimeoutExpired:
-                    os.killpg(self.process.pid, signal.SIGKILL)
-                    self.process.wait()
+            return self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+    def stop(self):
+        try:
+            if self.process is not None and self.alive():
+                self.stop_process()
+        except subprocess.TimeoutExpired:
+            pass
         finally:
             self.epmd.terminate()
             self.epmd.wait()

@@ -16,6 +16,7 @@ mod stamp;
 mod steps;
 mod test;
 mod tools;
+mod torture;
 mod workspace;
 
 use std::process::ExitCode;
@@ -36,6 +37,9 @@ Commands:
                      --rabbitmq    run them against an installed RabbitMQ
   differential [NAME]
                      the same sessions against the broker and an installed RabbitMQ, replies compared
+  torture [--cycles N] [--seed S] [--seconds-per-cycle S] [--round N]
+                     kills the broker under load again and again and checks what it promised;
+                     ends with 1 when a promise was broken, with 3 when the run proves nothing
   fix                format the code in place
 ";
 
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
         Some((&"test", rest)) => test::run(rest),
         Some((&"conformance", rest)) => conformance::run(rest),
         Some((&"differential", rest)) => differential::run(rest),
+        Some((&"torture", rest)) => return torture::main(rest),
         Some((&"fix", [])) => fix::run(),
         Some((&("help" | "--help" | "-h"), _)) => {
             print!("{USAGE}");

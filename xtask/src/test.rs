@@ -5,7 +5,7 @@
 use std::process::Command;
 
 use crate::steps::{AfterFailure, Outcome, Step};
-use crate::{audit, broker, conformance, differential, node, process, python, steps, workspace};
+use crate::{audit, broker, conformance, differential, node, process, python, steps, torture, workspace};
 
 /// Runs the steps that the options choose.
 pub(crate) fn run(options: &[&str]) -> Result<(), String> {
@@ -76,6 +76,7 @@ fn all() -> Vec<Step> {
         Step::new("rust examples build", rust_examples),
         Step::new("python clients, examples and README", python_tests),
         Step::new("node clients", node_tests),
+        Step::new("torture, short form", torture::step),
         Step::new("conformance, fast part", conformance_fast),
         Step::new("differential sessions", || differential::step("")),
     ]
