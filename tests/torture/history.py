@@ -113,18 +113,26 @@ class History:
         self.add("fault", how)
 
     def about(self, *words, limit=60):
-        """The last events in which one of the words is a field: what to read first after a violation."""
-        wanted, found = set(words), []
+        """The last events that concern one of the words: what to read first after a violation."""
+        wanted, found, held = set(words), [], {}
         for event in self.events:
-            fields = event[2:]
-            hit = event[1] in ("epoch", "fault") or any(
-                (field.id in wanted if isinstance(field, Message) else field in wanted)
-                for field in fields
-                if isinstance(field, (str, Message))
-            )
+            _, kind, *fields = event
+            hit = kind in ("epoch", "fault") or any(_names(field) in wanted for field in fields)
+            if kind == "deliver" and hit:
+                held.setdefault(fields[0], []).append(fields[1])
+            elif kind == "settle" and fields[0] in held:
+                tags = [tag for tag in held[fields[0]] if tag == fields[1] or fields[2] and tag < fields[1]]
+                held[fields[0]] = [tag for tag in held[fields[0]] if tag not in tags]
+                hit = hit or bool(tags)
+            elif kind in ("ask", "answered", "closing", "closed", "abort", "commit", "committed"):
+                hit = hit or fields[0] in held and found[-1][1:] != event[1:]
             if hit:
                 found.append(event)
         return [describe(event, self.events[0][0]) for event in found[-limit:]]
+
+
+def _names(field):
+    return field.id if isinstance(field, Message) else field if isinstance(field, (str, tuple)) else None
 
 
 def describe(event, start):

@@ -23,6 +23,12 @@ def found(link, look):
         return None
 
 
+def _where(error):
+    """The lines of this folder that led to an error, the innermost last."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "torture" in f.filename]
+    return " at " + " > ".join(f"{f.name}:{f.lineno}" for f in frames)
+
+
 class Load:
     """How many copies this epoch has added to the broker, roughly, so that publishers do not run away."""
 
@@ -76,7 +82,7 @@ class Client(threading.Thread):
             self.leave()
         except (links.Gone, links.Refused, links.Silent) as end:
             if not self.history.faulted.is_set():
-                self.history.add("trouble", f"{self.name} on {self.kind}: {type(end).__name__}: {end}")
+                self.history.add("trouble", f"{self.name} on {self.kind}: {type(end).__name__}: {end}{_where(end)}")
         except Exception:
             self.history.add("trouble", f"{self.name} on {self.kind}:\n{traceback.format_exc()}")
         finally:

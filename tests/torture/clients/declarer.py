@@ -32,10 +32,13 @@ class Declarer(Publisher):
 
     def verify(self):
         """Looks for everything it ever declared."""
+        # On a link of its own: what is missing costs the channel.
+        link = links.connect(self.kind, self.shared.address)
         for thing in self.definitions.things("queue", True, False, None):
-            self.look(thing, lambda name=thing[1]: self.link.declare_queue(name, passive=True))
+            self.observe(thing, found(link, lambda name=thing[1]: link.declare_queue(name, passive=True)))
         for thing in self.definitions.things("exchange", True, False, None):
-            self.look(thing, lambda name=thing[1]: self.link.declare_exchange(name, "direct", passive=True))
+            self.observe(thing, found(link, lambda name=thing[1]: link.declare_exchange(name, "direct", passive=True)))
+        link.close()
         for thing in self.definitions.things("binding", True, False, None):
             if self.definitions.exists(("exchange", thing[1])):
                 self.probe(thing)
@@ -43,10 +46,8 @@ class Declarer(Publisher):
             # The same declaration is accepted only if the queue still has the same properties.
             self.link.declare_queue(thing[1])
 
-    def look(self, thing, look):
-        self.observe(thing, found(self.link, look) is not None)
-
     def observe(self, thing, present):
+        present = bool(present)
         self.definitions.observe(thing, present)
         self.history.add("observe", thing, present)
 
