@@ -61,6 +61,7 @@ class Campaign:
 
     def __init__(self, options):
         self.options, self.totals, self.broker, self.epoch = options, Totals(), None, 0
+        self.number = options.round
         self.directory = Path(tempfile.mkdtemp(prefix="ferrymq-torture-"))
 
     # --- rounds ------------------------------------------------------------------------------------
@@ -71,11 +72,16 @@ class Campaign:
             self.round(number)
             number += 1
 
-    def round(self, number):
+    def begin_round(self, number):
+        """A fresh history; the broker's data stay."""
+        self.number = number
         self.random = random.Random(f"{self.options.seed} {number}")
         self.history, self.checker = History(), Checker(self.options.ack_window)
         self.numbers, self.prefix = Numbers(), f"r{number}"
         self.definitions = {kind: Definitions() for kind in DECLARERS}
+
+    def round(self, number):
+        self.begin_round(number)
         length = min(self.random.randint(6, 14), self.options.cycles - self.totals.cycles)
         print(f"round {number}: {length} cycles", flush=True)
         for cycle in range(length):
@@ -204,7 +210,11 @@ class Campaign:
         """Starts the broker and waits until it is ready; milliseconds."""
         start = time.monotonic()
         self.spawn()
-        self.broker.wait_until_ready()
+        try:
+            self.broker.wait_until_ready()
+        except RuntimeError as error:
+            self.history.add("trouble", f"the broker does not start: {error}")
+            self.judge()
         return (time.monotonic() - start) * 1000
 
     def start_and_kill(self, delay):
@@ -214,7 +224,7 @@ class Campaign:
 
     def last_words(self):
         """What this process of the broker has said so far."""
-        return [] if self.options.rabbitmq else self.broker.output.lines
+        return [] if self.options.rabbitmq or self.broker is None else self.broker.output.lines
 
     def broker_survives(self, seconds):
         try:

@@ -23,6 +23,8 @@ class Drainer(Client):
         last, behind, progress = 0, 0, time.monotonic()
         while True:
             for delivery in self.link.poll(0.05):
+                if not isinstance(delivery, links.Delivery):
+                    continue
                 self.record_delivery(delivery.consumer, delivery)
                 last, behind, progress = delivery.tag, behind + 1, time.monotonic()
                 if behind == BATCH:
@@ -36,6 +38,19 @@ class Drainer(Client):
             elif time.monotonic() - progress > QUIET_SECONDS:
                 self.history.add("trouble", f"messages are left and none has come for {QUIET_SECONDS} s")
                 return
+
+    def take_some(self, queue, count):
+        """Up to `count` messages of one queue, acknowledged; fewer when no more come for a while."""
+        self.link.qos(50)
+        self.attach(queue, "push", 50)
+        self.link.consume(queue, queue)
+        while count > 0 and (events := self.link.poll(5)):
+            for delivery in events:
+                if isinstance(delivery, links.Delivery):
+                    self.record_delivery(delivery.consumer, delivery)
+                    self.settle(delivery.tag)
+                    count -= 1
+        self.question(lambda: self.link.qos(50))
 
     def all_empty(self, queues):
         ready = []

@@ -100,6 +100,8 @@ class History:
 
     def __init__(self, clock=time.monotonic):
         self.events, self.clock, self.faulted = [], clock, threading.Event()
+        # While the disk is bad, a connection that ends or is refused is no surprise.
+        self.tolerant = False
 
     def add(self, kind, *fields):
         self.events.append((self.clock(), kind, *fields))

@@ -71,6 +71,7 @@ class Client(threading.Thread):
         self.shared, self.kind, self.random, self.numbers = shared, kind, random_numbers, numbers
         self.history, self.link, self.channel = shared.history, None, None
         self.opened = self.questions = 0
+        self.end = None
 
     # --- life --------------------------------------------------------------------------------------
 
@@ -81,7 +82,9 @@ class Client(threading.Thread):
                 self.work()
             self.leave()
         except (links.Gone, links.Refused, links.Silent) as end:
-            if not self.history.faulted.is_set():
+            self.end = end
+            forgiven = self.history.tolerant and not isinstance(end, links.Silent)
+            if not forgiven and not self.history.faulted.is_set():
                 self.history.add("trouble", f"{self.name} on {self.kind}: {type(end).__name__}: {end}{_where(end)}")
         except Exception:
             self.history.add("trouble", f"{self.name} on {self.kind}:\n{traceback.format_exc()}")
