@@ -239,7 +239,10 @@ class Campaign:
         if how == "kill":
             self.broker.kill()
         else:
-            code = self.broker.stop_process()
+            try:
+                code = self.broker.stop_process()
+            except servers.subprocess.TimeoutExpired:
+                code = "a kill, because it took too long"
             self.totals.slowest_stop = max(self.totals.slowest_stop, time.monotonic() - start)
             if code != 0:
                 self.history.add("trouble", f"the broker's clean stop ended with {code}")

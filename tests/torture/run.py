@@ -10,6 +10,7 @@ import os
 import random
 import sys
 import time
+import traceback
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -17,6 +18,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
 
 import bad_disk  # noqa: E402
 import full_disk  # noqa: E402
+import links  # noqa: E402
 import servers  # noqa: E402
 from campaign import Campaign, Failed  # noqa: E402
 
@@ -33,7 +35,7 @@ def main():
     start = time.monotonic()
     campaign, weak = Campaign(options), None
     try:
-        weak = MODES[options.mode](campaign)
+        weak = supervise(campaign)
     except Failed as failure:
         tell(failure, campaign)
         campaign.close(keep=True)
@@ -51,6 +53,17 @@ def main():
         print(f"INVALID: {weak}; such a run proves nothing. Seed {options.seed}")
         sys.exit(INVALID)
     print("every promise held")
+
+
+def supervise(campaign):
+    """The chosen mode; whatever the broker does to this program itself is a violation like any other."""
+    try:
+        return MODES[campaign.options.mode](campaign)
+    except (links.Gone, links.Refused, links.Silent) as end:
+        where = "".join(traceback.format_tb(end.__traceback__)[-4:])
+        campaign.history.add("trouble", f"the supervisor: {type(end).__name__}: {end}\n{where}")
+        campaign.judge()
+        raise
 
 
 def by_kills(campaign):

@@ -37,9 +37,11 @@ Commands:
                      --rabbitmq    run them against an installed RabbitMQ
   differential [NAME]
                      the same sessions against the broker and an installed RabbitMQ, replies compared
-  torture [--cycles N] [--seed S] [--seconds-per-cycle S] [--round N]
+  torture [--cycles N] [--seed S] [--seconds-per-cycle S] [--round N] [--bad-disk | --full-disk]
                      kills the broker under load again and again and checks what it promised;
                      ends with 1 when a promise was broken, with 3 when the run proves nothing
+                     --bad-disk    writes and syncs of the message log fail instead
+                     --full-disk   64 MiB for the data instead; needs the right to mount
   fix                format the code in place
 ";
 

@@ -30,8 +30,9 @@ pub(crate) fn step() -> Outcome {
     if python::system().is_none() {
         return Outcome::Skipped("no Python 3.9 or later on this machine".to_owned());
     }
-    let tested = python::test_environment()
-        .and_then(|python| process::run(&mut python::pytest(&python, ["-q", "tests/torture"])));
+    let tested = python::test_environment().and_then(|python| {
+        process::run(&mut python::pytest(&python, ["-q", "-p", "no:cacheprovider", "tests/torture"]))
+    });
     match tested.and_then(|()| prepare(&SHORT)).and_then(|mut command| start(&mut command)) {
         Ok(0) => Outcome::Passed,
         Ok(INVALID) => Outcome::Failed("the run was too weak to prove anything".to_owned()),
