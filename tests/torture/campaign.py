@@ -40,7 +40,7 @@ class Totals:
     def __init__(self):
         self.cycles = self.kills = self.early_kills = self.stops = self.deliveries = self.comebacks = 0
         self.confirmed, self.starts, self.oldest_comeback, self.disk = [], [], 0.0, []
-        self.slowest_stop = 0.0
+        self.slowest_stop, self.ignored = 0.0, {}
 
     def __str__(self):
         starts = sorted(self.starts) or [0]
@@ -76,7 +76,7 @@ class Campaign:
         """A fresh history; the broker's data stay."""
         self.number = number
         self.random = random.Random(f"{self.options.seed} {number}")
-        self.history, self.checker = History(), Checker(self.options.ack_window)
+        self.history, self.checker = History(), Checker(self.options.ack_window, ignored=self.options.ignore)
         self.numbers, self.prefix = Numbers(), f"r{number}"
         self.definitions = {kind: Definitions() for kind in DECLARERS}
 
@@ -88,6 +88,8 @@ class Campaign:
             self.cycle(first=cycle == 0)
         drain(self)
         self.totals.deliveries += self.checker.copies.deliveries
+        for invariant, count in self.checker.ignored.items():
+            self.totals.ignored[invariant] = self.totals.ignored.get(invariant, 0) + count
         self.totals.comebacks += self.checker.copies.comebacks
         self.totals.oldest_comeback = max(self.totals.oldest_comeback, self.checker.copies.oldest_comeback)
 

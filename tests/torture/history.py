@@ -95,6 +95,11 @@ def _flat(value):
     return str(int(value)) if type(value) is not bool and isinstance(value, int) else repr(value)
 
 
+# What may prove that a settlement was worked on, and whether it does.
+PROOFS = {"ask": False, "answered": True, "commit": False, "committed": True, "rolled-back": True,
+          "closing": False, "closed": True, "abort": True}  # fmt: skip
+
+
 class History:
     """Collects events from all threads; `faulted` is set from the moment a fault is about to be sent."""
 
@@ -116,7 +121,7 @@ class History:
 
     def about(self, *words, limit=60):
         """The last events that concern one of the words: what to read first after a violation."""
-        wanted, found, held = set(words), [], {}
+        wanted, found, held, unproven = set(words), [], {}, set()
         for event in self.events:
             _, kind, *fields = event
             hit = kind in ("epoch", "fault") or any(_names(field) in wanted for field in fields)
@@ -126,8 +131,10 @@ class History:
                 tags = [tag for tag in held[fields[0]] if tag == fields[1] or fields[2] and tag < fields[1]]
                 held[fields[0]] = [tag for tag in held[fields[0]] if tag not in tags]
                 hit = hit or bool(tags)
-            elif kind in ("ask", "answered", "closing", "closed", "abort", "commit", "committed"):
-                hit = hit or fields[0] in held and found[-1][1:] != event[1:]
+                unproven |= {fields[0]} if tags else set()
+            elif kind in PROOFS:
+                hit = hit or fields[0] in unproven or (kind in ("closing", "abort") and bool(held.get(fields[0])))
+                unproven -= {fields[0]} if PROOFS[kind] else set()
             if hit:
                 found.append(event)
         return [describe(event, self.events[0][0]) for event in found[-limit:]]

@@ -93,6 +93,8 @@ def read_options():
                         help="writes and syncs of the log fail")  # fmt: skip
     parser.add_argument("--full-disk", dest="mode", action="store_const", const="full disk",
                         help="64 MiB for the data; needs the right to mount")  # fmt: skip
+    parser.add_argument("--ignore", action="append", default=[], metavar="I7",
+                        help="count violations of this invariant and go on; such a run never succeeds")  # fmt: skip
     parser.add_argument("--rabbitmq", action="store_true", help="an installed RabbitMQ instead, to judge the judge")
     options = parser.parse_args()
     options.cycles = options.cycles or USUAL[options.mode]
@@ -128,6 +130,8 @@ def weakness(totals):
     """Why a run without violations proves too little, or nothing."""
     if totals.median() < CONFIRMS_WANTED:
         return f"the median cycle had {totals.median()} confirms, and {CONFIRMS_WANTED} are wanted"
+    if totals.ignored:
+        return f"ignored violations: {totals.ignored}"
     if totals.kills * 2 < totals.cycles:
         return f"only {totals.kills} of {totals.cycles} cycles ended with a kill"
     return None
