@@ -118,10 +118,10 @@ def aftermath(campaign, crew, failed_at):
     ends = [f"{c.end.code}" if isinstance(c.end, links.Refused) else type(c.end).__name__ for c in crew]
     late = [event for event in history.events if event[1] == "confirm" and event[0] > failed_at + GRACE]
     if late:
-        history.add("trouble", f"I13: {len(late)} confirms after the disk had failed, the last "
-                               f"{late[-1][0] - failed_at:.1f} s later")  # fmt: skip
+        history.add("broken", "I13", f"{len(late)} confirms after the disk had failed, the last "
+                                      f"{late[-1][0] - failed_at:.1f} s later")  # fmt: skip
     if any(client.is_alive() for client in crew):
-        history.add("trouble", "I13: publishers are neither refused nor disconnected 10 s after the disk failed")
+        history.add("broken", "I13", "publishers are neither refused nor disconnected 10 s after the disk failed")
     return f"publishers end with {', '.join(ends)}; newcomers: {newcomer(campaign)}"
 
 
@@ -134,7 +134,7 @@ def newcomer(campaign):
         link.confirm_select()
         link.publish("", topology.QUEUES[0], b"late", {"message_id": "late-1", "delivery_mode": 2}, False)
         if link.poll(1):
-            campaign.history.add("trouble", "I13: a newcomer's publish is confirmed after the disk has failed")
+            campaign.history.add("broken", "I13", "a newcomer's publish is confirmed after the disk has failed")
         return "not confirmed"
     except (links.Gone, links.Refused) as end:
         return f"{end}"

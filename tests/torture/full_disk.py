@@ -19,6 +19,8 @@ from history import Message, digest_of
 
 MIB = 1024 * 1024
 PATIENCE = 60
+# Seconds without a confirm after which nothing moves.
+STUCK = 5
 QUEUE = "t.solo"
 # Messages of one publisher after which a disk that takes them all cannot be a small one.
 ENOUGH = 2500
@@ -31,11 +33,15 @@ class CannotMount(Exception):
 class Filler(Publisher):
     """Publishes large persistent messages to one queue, blocked or not, and notes what it is told."""
 
-    def prepare(self):
-        super().prepare()
-        self.limit, self.blocked = 40, threading.Event()
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.open_tags, self.blocked = set(), threading.Event()
         self.blocks = self.unblocks = 0
         self.body = random.Random(self.name).randbytes(60_000)
+
+    def prepare(self):
+        super().prepare()
+        self.limit = 40
 
     def publish_one(self):
         id = self.numbers.id(self.name)
@@ -87,34 +93,51 @@ def one_trial(campaign, first, kill_when_full):
                for n, kind in enumerate(["wire", "pika", "wire"])]  # fmt: skip
     for filler in fillers:
         filler.start()
-    full = wait_for(lambda: all(f.is_alive() and f.open_tags and f.blocked.is_set() for f in fillers))
-    told = sum(filler.blocks for filler in fillers)
-    if not full:
-        campaign.history.add("trouble", f"{told} of {len(fillers)} publishers were told connection.blocked, and no "
-                                        f"more within {PATIENCE} s on a full disk")  # fmt: skip
-    print(f"  full: {size_of(campaign.directory / 'data') / MIB:.0f} MiB on disk, {told} publishers told", flush=True)
-    campaign.judge()
+    fill(campaign, fillers)
     if kill_when_full:
         campaign.bring_down("kill")
         campaign.join(fillers)
         campaign.judge()
         campaign.start()
-        shared = campaign.look_around(False)
-        make_room(campaign, shared)
+        make_room(campaign, campaign.look_around(False))
     else:
-        before = campaign.checker.confirms.confirmed
         make_room(campaign, shared)
-        if not wait_for(lambda: all(filler.unblocks for filler in fillers)):
-            campaign.history.add("trouble", f"publishers stay blocked for {PATIENCE} s after consumers made room")
-        wait_for(lambda: confirmed(campaign) > before + 10)
-        if confirmed(campaign) <= before + 10:
-            campaign.history.add("trouble", "nothing is confirmed after consumers made room")
+        go_on(campaign, fillers)
         shared.stop.set()
         campaign.join(fillers)
     campaign.bring_down("kill")
-    campaign.join(fillers)
     campaign.judge()
     campaign.totals.cycles += 1
+    campaign.totals.kills += 1
+
+
+def fill(campaign, fillers):
+    """Returns when all publishers are told that the disk is full, or when nothing moves any more."""
+    last = [0, time.monotonic()]
+
+    def stuck():
+        if confirmed(campaign) > last[0]:
+            last[:] = confirmed(campaign), time.monotonic()
+        return time.monotonic() - last[1] > STUCK
+
+    wait_for(lambda: all(filler.blocked.is_set() for filler in fillers) or stuck())
+    told = sum(filler.blocked.is_set() for filler in fillers)
+    size = size_of(campaign.directory / "data") / MIB
+    print(f"  full: {size:.0f} MiB on disk, {last[0]} messages confirmed, {told} publishers told", flush=True)
+    if told < len(fillers):
+        campaign.history.add("broken", "I15", f"{told} of {len(fillers)} publishers are told connection.blocked on a "
+                                              f"disk that is full")  # fmt: skip
+    campaign.judge()
+
+
+def go_on(campaign, fillers):
+    """After consumers have made room: publishers are told, and served."""
+    before = confirmed(campaign)
+    if not wait_for(lambda: not any(filler.blocked.is_set() for filler in fillers)):
+        campaign.history.add("broken", "I15", f"publishers stay blocked for {PATIENCE} s after consumers made room")
+    if not wait_for(lambda: confirmed(campaign) > before + 10):
+        campaign.history.add("broken", "I15", f"no confirms for {PATIENCE} s after consumers made room")
+    campaign.judge()
 
 
 def confirmed(campaign):

@@ -25,6 +25,7 @@ Every event is `(time, kind, fields…)`:
     observe thing present                 found, or found missing
     count queue ready                     of a queue without consumers, before anybody publishes or consumes
     drained queue ready consumers         after the end of the run's drain
+    broken invariant text                 judged on the spot
     trouble text                          something a client must never meet
 """
 

@@ -58,7 +58,9 @@ def main():
 def supervise(campaign):
     """The chosen mode; whatever the broker does to this program itself is a violation like any other."""
     try:
-        return MODES[campaign.options.mode](campaign)
+        weak = MODES[campaign.options.mode](campaign)
+        ignored = {**campaign.checker.ignored, **campaign.totals.ignored}
+        return f"ignored violations: {ignored}" if any(ignored.values()) else weak
     except (links.Gone, links.Refused, links.Silent) as end:
         where = "".join(traceback.format_tb(end.__traceback__)[-4:])
         campaign.history.add("trouble", f"the supervisor: {type(end).__name__}: {end}\n{where}")
@@ -130,8 +132,6 @@ def weakness(totals):
     """Why a run without violations proves too little, or nothing."""
     if totals.median() < CONFIRMS_WANTED:
         return f"the median cycle had {totals.median()} confirms, and {CONFIRMS_WANTED} are wanted"
-    if totals.ignored:
-        return f"ignored violations: {totals.ignored}"
     if totals.kills * 2 < totals.cycles:
         return f"only {totals.kills} of {totals.cycles} cycles ended with a kill"
     return None

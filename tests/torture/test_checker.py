@@ -497,6 +497,12 @@ def test_a_drained_queue_is_empty(story, ready, consumers):
     expect(story, "I6", f"{ready} messages")
 
 
+def test_what_was_judged_on_the_spot_counts(story):
+    story.add("broken", "I13", "a late confirm")
+    violations = story.verdict()
+    assert [v.invariant for v in violations] == ["I13"]
+
+
 def test_trouble_of_a_client_counts(story):
     story.add("trouble", "the connection was lost")
     expect(story, "client", "lost")

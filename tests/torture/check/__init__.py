@@ -8,6 +8,9 @@ The parts know nothing of each other; each takes the kinds of events it has a me
     I3 what arrives is what was sent           I9 one confirm for each publish
     I4 order                                   I10 a transaction is all or nothing
     I6 a drained broker is empty               I11 one holder at a time
+
+Judged where the disk is tampered with: I13 nothing is confirmed after the disk has failed, and I15 a full disk is
+told to publishers, and passes.
 """
 
 from .confirms import Confirms

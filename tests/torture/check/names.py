@@ -28,5 +28,8 @@ class NameChecks:
         if ready or consumers:
             self.report("I6", f"{queue} has {ready} messages and {consumers} consumers after its drain", queue)
 
+    def on_broken(self, _at, invariant, text):
+        self.report(invariant, text)
+
     def on_trouble(self, _at, text):
         self.report("client", text)
