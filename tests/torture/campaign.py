@@ -49,7 +49,8 @@ class Totals:
             f"stops; {sum(self.confirmed)} confirms (median {self.median()} a cycle), {self.deliveries} deliveries; "
             f"{self.comebacks} settled messages came back, the oldest answered for {self.oldest_comeback * 1000:.0f} "
             f"ms before the kill; recovery took {starts[len(starts) // 2]:.0f} ms at the median, {starts[-1]:.0f} ms "
-            f"at most; clean stops took {self.slowest_stop:.1f} s at most; drained data directory: {max(self.disk, default=0) / 1024:.0f} KiB at most"
+            f"at most; clean stops took {self.slowest_stop:.1f} s at most; drained data directory: "
+            f"{max(self.disk, default=0) / 1024:.0f} KiB at most"
         )
 
     def median(self):

@@ -78,7 +78,8 @@ def properties_of(id, body, persistent, random_numbers):
         properties["content_type"] = "application/octet-stream"
         properties["headers"]["nested"] = {"text": "grün", "list": [1, "two", False], "big": 2**40}
     if random_numbers.random() < 0.3:
-        properties["timestamp"], properties["type"] = random_numbers.randrange(2**33), "t" * random_numbers.randrange(40)
+        properties["timestamp"] = random_numbers.randrange(2**33)
+        properties["type"] = "t" * random_numbers.randrange(40)
     return properties
 
 

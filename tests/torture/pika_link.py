@@ -193,7 +193,8 @@ class PikaLink:
         try:
             self._turn_until(lambda: False, "connection.close-ok")
         except Gone:
-            if not isinstance(self.ended, (pika.exceptions.ConnectionClosedByClient, pika.exceptions.ChannelClosedByClient)):
+            closed_by_us = (pika.exceptions.ConnectionClosedByClient, pika.exceptions.ChannelClosedByClient)
+            if not isinstance(self.ended, closed_by_us):
                 raise
         self.release()
 

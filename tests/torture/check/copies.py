@@ -228,7 +228,8 @@ class Copies:
             self.leaving.setdefault(queue, set()).add(channel)
             self.returns[queue] = FAR
         # What a transaction has settled and not committed is still held.
-        for copy in [*state.unacked.values(), *(c for _, c in (state.transaction.settled if state.transaction else ()))]:
+        settled = state.transaction.settled if state.transaction else ()
+        for copy in [*state.unacked.values(), *(copy for _, copy in settled)]:
             copy.holder = None
         state.unacked = {}
         for removal in state.unproven:
@@ -388,7 +389,9 @@ class Copies:
         stayed = [copy for copy, _ in transaction.removals if copy not in transaction.came_back and copy.secured]
         if there and returned:
             self.report("I10", f"half a transaction: {there[0].message} was published, and {returned[0].queue} gave "
-                               f"{returned[0].message.id} again", there[0].message.id, returned[0].message.id)  # fmt: skip
+                               f"{returned[0].message.id} again",
+                        there[0].message.id, returned[0].message.id)  # fmt: skip
         if missing and stayed and not there:
             self.report("I10", f"half a transaction: {missing[0].message} never came, and {stayed[0].queue} counts "
-                               f"{stayed[0].message.id} as acknowledged", missing[0].message.id, stayed[0].message.id)  # fmt: skip
+                               f"{stayed[0].message.id} as acknowledged",
+                        missing[0].message.id, stayed[0].message.id)  # fmt: skip
