@@ -1,7 +1,7 @@
 """Leads a fixed port to the broker under test, for suites that cannot be told a port.
 
 amqprs' tests connect to localhost:5672 as user "user" with password "bitnami". The forwarder listens there,
-puts guest's login into the first frame, and copies everything else untouched.
+puts guest's login into `connection.start-ok`, and copies everything else untouched.
 """
 
 import contextlib
@@ -11,7 +11,11 @@ import threading
 
 from judging import Skipped
 
-LOGIN, GUEST = b"\0user\0bitnami", b"\0guest\0guest"
+# What to change in the response of each login mechanism.
+LOGINS = {
+    b"PLAIN": {b"\0user\0bitnami": b"\0guest\0guest"},
+    b"AMQPLAIN": {b"S\0\0\0\4user": b"S\0\0\0\5guest", b"S\0\0\0\7bitnami": b"S\0\0\0\5guest"},
+}
 
 
 @contextlib.contextmanager
@@ -65,10 +69,16 @@ def copy(source, target, change):
 
 def log_in(data):
     """start-ok with guest's login; the lengths of the response and of the frame follow."""
-    at = data.find(struct.pack(">I", len(LOGIN)) + LOGIN)
-    if at < 0 or data[0] != 1:
-        return data
-    rest = data[at + 4 + len(LOGIN) :]
-    payload = data[7:at] + struct.pack(">I", len(GUEST)) + GUEST + rest
-    size = struct.unpack(">I", data[3:7])[0] + len(GUEST) - len(LOGIN)
-    return data[:3] + struct.pack(">I", size) + payload
+    for mechanism, changes in LOGINS.items():
+        name = struct.pack("B", len(mechanism)) + mechanism
+        at = data.find(name) + len(name)
+        if at < len(name) or data[0] != 1:
+            continue
+        [size] = struct.unpack_from(">I", data, at)
+        response = data[at + 4 : at + 4 + size]
+        for old, new in changes.items():
+            response = response.replace(old, new)
+        payload = data[7:at] + struct.pack(">I", len(response)) + response + data[at + 4 + size :]
+        frame_size = struct.unpack_from(">I", data, 3)[0] + len(response) - size
+        return data[:3] + struct.pack(">I", frame_size) + payload
+    return data

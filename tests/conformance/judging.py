@@ -1,12 +1,16 @@
 """Compares the results of a suite with what is expected of it.
 
-`not_yet/<suite>.txt` has one line per test or pattern (`*` stands for anything):
+`not_yet/<suite>.txt` has one line per test or pattern (`*` stands for anything), under the name that the run
+reports, and the first line that fits a test decides:
 
     fail <test> | why it cannot pass yet
     any  <test> | why its result says nothing
-    skip <test> | why it is not run (its own form of name, handed to the runner)
+    skip <test> | why it is not even run; in Python suites only
+
+Invariant: a line that fits no test fails the run, so the lists never name what is not there.
 """
 
+import collections
 import fnmatch
 
 
@@ -38,30 +42,40 @@ def matches(test, pattern):
     return fnmatch.fnmatchcase(test, pattern.replace("[", "[[]"))
 
 
+def rule_of(test, rules):
+    """The first rule that fits a test, or None."""
+    return next((rule for rule in rules if matches(test, rule[1])), None)
+
+
 def judge(name, results, path, strict=True):
     """Prints what is unexpected; True when nothing is. `results`: test -> passed, failed or skipped."""
     rules = expectations(path)
-    unexpected, used, not_yet = [], set(), 0
+    unexpected, used, counts = [], set(), collections.Counter()
     for test, outcome in sorted(results.items()):
-        rule = next((r for r in rules if r[0] != "skip" and matches(test, r[1])), None)
-        if rule:
-            used.add(rule)
-        if outcome == "skipped" or (rule and rule[0] == "any"):
-            continue
-        if rule and outcome == "failed":
-            not_yet += 1
+        rule = rule_of(test, rules)
+        kind = rule[0] if rule else ""
+        used.add(rule)
+        counts[outcome] += 1
+        if outcome == "skipped":
+            counts["not run"] += kind == "skip"
+        elif kind == "any":
+            counts["excused"] += outcome == "failed"
+        elif rule and outcome == "failed":
+            counts["not yet"] += 1
         elif rule and strict:
-            unexpected.append(f"passes, though listed as not yet ({rule[2]}): {test}")
+            unexpected.append(f"{outcome}, though listed as `{kind}` ({rule[2]}): {test}")
         elif outcome == "failed":
             unexpected.append(f"fails: {test}")
-    for kind, pattern, _ in set(rules) - used if strict else ():
-        if kind == "fail":
-            unexpected.append(f"listed as not yet, but there is no such test: {pattern}")
-    counts = {kind: sum(outcome == kind for outcome in results.values()) for kind in ("passed", "failed", "skipped")}
-    skipped = counts["skipped"] + sum(kind == "skip" for kind, _, _ in rules)
-    print(f"    {counts['passed']} passed, {counts['failed']} failed ({not_yet} not yet), {skipped} skipped")
+    for kind, pattern, _ in sorted(set(rules) - used) if strict else ():
+        unexpected.append(f"listed as `{kind}`, but fits no test that another line does not: {pattern}")
+    print(summary(counts))
     for line in unexpected:
         print(f"    UNEXPECTED {name}: {line}")
     if not counts["passed"]:
         print(f"    UNEXPECTED {name}: no test passed")
     return not unexpected and counts["passed"] > 0
+
+
+def summary(counts):
+    return (f"    {counts['passed']} passed, {counts['failed']} failed ({counts['not yet']} not yet, "
+            f"{counts['excused']} listed as any), {counts['skipped']} skipped ({counts['not run']} listed)")  # fmt: skip

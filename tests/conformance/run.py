@@ -2,8 +2,8 @@
 
     cargo xtask conformance [--fast] [--suite NAME] [--rabbitmq]
 
-A test that is listed in `not_yet/<suite>.txt` must not pass, any other test must: an unexpected result of
-either kind fails the run. The suites run as they were published; only the environment tells them where the
+A test that `not_yet/<suite>.txt` lists as `fail` must not pass, one that it does not list must: an unexpected
+result of either kind fails the run (`judging.py` knows the lists). The suites run as they were published; only the environment tells them where the
 broker is.
 """
 
