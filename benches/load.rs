@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bytes::BytesMut;
 use clap::Parser;
 use ferrymq_protocol::frame::{self, FrameKind};
-use ferrymq_protocol::method::{Method, basic, channel, connection, queue};
+use ferrymq_protocol::method::{Method, basic, channel, confirm, connection, queue};
 use ferrymq_protocol::properties::Properties;
 use ferrymq_protocol::table::TableRef;
 
@@ -39,6 +39,13 @@ struct Options {
     /// Prefetch of the consumer, with manual acknowledgements.
     #[arg(long, default_value_t = 1_000)]
     prefetch: u16,
+    /// Persistent messages to a durable queue, with publisher confirms and at most this many unconfirmed; 0 is
+    /// transient messages without confirms.
+    #[arg(long, default_value_t = 0)]
+    window: u64,
+    /// Nobody consumes: what is measured is the publishing alone, and memory grows with it.
+    #[arg(long)]
+    publish_only: bool,
     /// Only open this many idle connections, and report the broker's resident memory.
     #[arg(long, default_value_t = 0)]
     idle_connections: usize,
@@ -87,7 +94,7 @@ fn idle(options: &Options, broker: &Broker) -> Result<()> {
 
 /// What was measured.
 struct Report {
-    consumed: u64,
+    messages: u64,
     elapsed: Duration,
     broker_cpu: Option<Duration>,
     own_cpu: Duration,
@@ -96,9 +103,9 @@ struct Report {
 
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let rate = self.consumed as f64 / self.elapsed.as_secs_f64();
-        let per_message = |cpu: Duration| cpu.as_secs_f64() * 1e6 / self.consumed as f64;
-        write!(f, "{} messages in {:.2} s: {rate:.0}/s", self.consumed, self.elapsed.as_secs_f64())?;
+        let rate = self.messages as f64 / self.elapsed.as_secs_f64();
+        let per_message = |cpu: Duration| cpu.as_secs_f64() * 1e6 / self.messages as f64;
+        write!(f, "{} messages in {:.2} s: {rate:.0}/s", self.messages, self.elapsed.as_secs_f64())?;
         if let Some(cpu) = self.broker_cpu {
             write!(f, ", broker {:.3} us/message", per_message(cpu))?;
         }
@@ -117,9 +124,9 @@ fn run(options: &Options, broker: &Broker) -> Result<Report> {
     consumer.call(&Method::QueueDeclare(queue::Declare {
         queue: QUEUE,
         passive: false,
-        durable: false,
+        durable: options.window > 0,
         exclusive: false,
-        auto_delete: true,
+        auto_delete: options.window == 0,
         no_wait: false,
         arguments: TableRef::default(),
     }))?;
@@ -130,30 +137,41 @@ fn run(options: &Options, broker: &Broker) -> Result<Report> {
             global: false,
         }))?;
     }
-    consumer.call(&Method::BasicConsume(basic::Consume {
-        queue: QUEUE,
-        consumer_tag: "load",
-        no_local: false,
-        no_ack: options.ack_every == 0,
-        exclusive: false,
-        no_wait: false,
-        arguments: TableRef::default(),
-    }))?;
-    let publisher = Client::open(broker.address)?;
+    if !options.publish_only {
+        consumer.call(&Method::BasicConsume(basic::Consume {
+            queue: QUEUE,
+            consumer_tag: "load",
+            no_local: false,
+            no_ack: options.ack_every == 0,
+            exclusive: false,
+            no_wait: false,
+            arguments: TableRef::default(),
+        }))?;
+    }
+    let mut publisher = Client::open(broker.address)?;
+    if options.window > 0 {
+        publisher.call(&Method::ConfirmSelect(confirm::Select { no_wait: false }))?;
+    }
 
     let cpu_before = (broker.cpu(), own_cpu()?);
     let start = Instant::now();
     let stop = Arc::new(AtomicBool::new(false));
     let published = Arc::new(AtomicU64::new(0));
     let publishing = {
-        let (stop, published, size) = (Arc::clone(&stop), Arc::clone(&published), options.size);
-        thread::spawn(move || publish(publisher, QUEUE, size, &stop, &published))
+        let (stop, published) = (Arc::clone(&stop), Arc::clone(&published));
+        let load = Load { size: options.size, window: options.window };
+        thread::spawn(move || publish(publisher, QUEUE, load, &stop, &published))
     };
     let deadline = start + Duration::from_secs(options.seconds);
     let (target_known, total) = (Arc::new(AtomicBool::new(false)), Arc::clone(&published));
     let consuming = {
         let (known, size, ack_every) = (Arc::clone(&target_known), options.size, options.ack_every);
-        thread::spawn(move || consume(consumer, size, ack_every, &known, &total))
+        let consumes = !options.publish_only;
+        thread::spawn(
+            move || {
+                if consumes { consume(consumer, size, ack_every, &known, &total) } else { Ok(0) }
+            },
+        )
     };
     while Instant::now() < deadline && !publishing.is_finished() {
         thread::sleep(Duration::from_millis(10));
@@ -163,9 +181,10 @@ fn run(options: &Options, broker: &Broker) -> Result<Report> {
     target_known.store(true, Ordering::Release);
     let consumed = consuming.join().expect("the consumer does not panic")?;
     let elapsed = start.elapsed();
-    ensure!(consumed == published.load(Ordering::Acquire), "consumed {consumed} of {published:?}");
+    let messages = published.load(Ordering::Acquire);
+    ensure!(options.publish_only || consumed == messages, "consumed {consumed} of {messages}");
     Ok(Report {
-        consumed,
+        messages,
         elapsed,
         broker_cpu: cpu_before.0.and_then(|before| Some(broker.cpu()? - before)),
         own_cpu: own_cpu()? - cpu_before.1,
@@ -173,28 +192,46 @@ fn run(options: &Options, broker: &Broker) -> Result<Report> {
     })
 }
 
-/// Writes one encoded batch again and again.
+/// What is published.
+#[derive(Clone, Copy)]
+struct Load {
+    size: usize,
+    /// At most so many unconfirmed; 0 is without confirms.
+    window: u64,
+}
+
+/// Writes one encoded batch again and again; with confirms, as often as the window allows.
 fn publish(
     mut client: Client,
     queue: &str,
-    size: usize,
+    load: Load,
     stop: &AtomicBool,
     published: &AtomicU64,
 ) -> Result<Client> {
     let mut one = BytesMut::new();
     let publish = basic::Publish { exchange: "", routing_key: queue, mandatory: false, immediate: false };
     frame::encode_method(1, &Method::BasicPublish(publish), &mut one)?;
+    let Load { size, window } = load;
     let mut properties = BytesMut::new();
-    Properties::default().encode(&mut properties)?;
+    let delivery_mode = (window > 0).then_some(2);
+    Properties { delivery_mode, ..Properties::default() }.encode(&mut properties)?;
     frame::encode_header(1, 60, size as u64, &properties, &mut one);
     for chunk in vec![b'x'; size].chunks(128 * 1024) {
         frame::encode_body(1, chunk, &mut one);
     }
-    let in_batch = (64 * 1024 / one.len()).clamp(1, 1_000);
+    let quarter = if window > 0 { usize::try_from(window.div_ceil(4))? } else { usize::MAX };
+    let in_batch = (64 * 1024 / one.len()).clamp(1, 1_000).min(quarter);
     let batch = one.repeat(in_batch);
+    let mut confirmed = 0;
     while !stop.load(Ordering::Relaxed) {
         client.stream.write_all(&batch)?;
-        published.fetch_add(in_batch as u64, Ordering::Release);
+        let sent = published.fetch_add(in_batch as u64, Ordering::Release) + in_batch as u64;
+        while window > 0 && sent + in_batch as u64 > confirmed + window {
+            confirmed = client.next_confirm()?;
+        }
+    }
+    while window > 0 && confirmed < published.load(Ordering::Acquire) {
+        confirmed = client.next_confirm()?;
     }
     Ok(client)
 }
@@ -315,6 +352,22 @@ impl Client {
             }
             let read = self.stream.read(&mut self.chunk)?;
             ensure!(read > 0, "the broker closed the connection instead of sending {name}");
+            self.input.extend_from_slice(&self.chunk[..read]);
+        }
+    }
+
+    /// Up to which message everything is confirmed.
+    fn next_confirm(&mut self) -> Result<u64> {
+        loop {
+            if let Some((frame, consumed)) = frame::decode_frame(&self.input, 131_072)? {
+                let Method::BasicAck(ack) = Method::decode(frame.payload)? else {
+                    bail!("something else than a confirm")
+                };
+                self.input.drain(..consumed);
+                return Ok(ack.delivery_tag);
+            }
+            let read = self.stream.read(&mut self.chunk)?;
+            ensure!(read > 0, "the broker closed the connection instead of confirming");
             self.input.extend_from_slice(&self.chunk[..read]);
         }
     }

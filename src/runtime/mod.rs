@@ -23,3 +23,6 @@ pub use mailbox::Mailbox;
 pub use memory::{AlarmChange, Memory};
 pub use recovery::{Replay, Replayed};
 pub use vhost_handle::VhostHandle;
+
+#[cfg(test)]
+mod tests;

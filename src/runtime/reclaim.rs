@@ -4,6 +4,7 @@
 //! of its vhost, so that no later change of it can come before.
 
 use std::io;
+use std::time::Duration;
 
 use tracing::{debug, error};
 
@@ -16,6 +17,8 @@ use crate::storage::Storage;
 use crate::storage::log::{Batch, Placed, Record, SegmentNumber, VhostId};
 use crate::vhost::Freed;
 
+/// How often the log is looked at when nothing changes in it.
+const INTERVAL: Duration = Duration::from_secs(1);
 /// Definitions that are appended under one lock.
 const DEFINITIONS_AT_A_TIME: usize = 500;
 /// Messages that are appended under one lock, and their bytes.
@@ -34,7 +37,8 @@ impl Broker {
         let ledger = self.ledger();
         let mut retired = SegmentNumber(0);
         loop {
-            ledger.changed.notified().await;
+            // What was appended may be written, and what was given up may be gone, without anybody appending more.
+            let _ = tokio::time::timeout(INTERVAL, ledger.changed.notified()).await;
             loop {
                 match ledger.due(retired) {
                     Due::Nothing => break,

@@ -3,8 +3,8 @@
     cargo xtask conformance [--fast] [--suite NAME] [--rabbitmq]
 
 A test that `not_yet/<suite>.txt` lists as `fail` must not pass, one that it does not list must: an unexpected
-result of either kind fails the run (`judging.py` knows the lists). The suites run as they were published; only the environment tells them where the
-broker is.
+result of either kind fails the run (`judging.py` knows the lists). The suites run as they were published; only the
+environment tells them where the broker is.
 """
 
 import argparse

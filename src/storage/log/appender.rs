@@ -204,23 +204,23 @@ impl Log {
         let waits = waits && self.options.durability != Durability::Memory;
         batch.finish();
         let mut state = self.shared.state.lock();
-        let open = state.phase == Phase::Open;
-        if open {
-            let first = state.chunks.is_empty();
-            let size = state.append(batch, self.options.segment_bytes_max);
-            self.shared.unwritten.fetch_add(size, Ordering::Relaxed);
-            let wake = first || (waits && !state.urgent) || state.gathered_bytes >= GATHER_BYTES;
-            state.urgent |= waits;
-            if wake {
-                self.shared.work.notify_one();
-            }
-        } else {
-            state.position += 1;
+        if state.phase != Phase::Open {
+            // A position of its own would leave a gap before the mark of a clean stop, and be published with it.
+            batch.clear();
+            return Appended { position: LogPosition(u64::MAX), segment: state.segment };
+        }
+        let first = state.chunks.is_empty();
+        let size = state.append(batch, self.options.segment_bytes_max);
+        self.shared.unwritten.fetch_add(size, Ordering::Relaxed);
+        let wake = first || (waits && !state.urgent) || state.gathered_bytes >= GATHER_BYTES;
+        state.urgent |= waits;
+        if wake {
+            self.shared.work.notify_one();
         }
         let appended = Appended { position: LogPosition(state.position), segment: state.segment };
         drop(state);
         batch.clear();
-        if open && self.options.durability == Durability::Memory {
+        if self.options.durability == Durability::Memory {
             self.shared.publish(appended.position.0);
         }
         appended
@@ -279,6 +279,10 @@ impl Log {
     /// They are recycled or removed once everything appended so far is durable, oldest first.
     pub fn retire(&self, below: SegmentNumber) {
         let mut state = self.shared.state.lock();
+        if state.phase != Phase::Open {
+            // What was appended again for it may have been dropped.
+            return;
+        }
         // Two requests become the larger one, with the later position: both wait a little longer than they must.
         let below = state.retire.map_or(below, |(earlier, _)| earlier.max(below)).min(state.segment);
         state.retire = Some((below, state.position));

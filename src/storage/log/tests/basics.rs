@@ -198,3 +198,31 @@ fn records_of_a_later_release_are_refused_and_left_alone() {
     assert!(text.contains("offset 1024") && text.contains("kind 200, version 1"), "{text}");
     assert!(root.path().join("messages/0000000001.log").exists());
 }
+
+#[test]
+fn what_comes_while_the_log_closes_changes_nothing() {
+    let disk = super::disk::SimDisk::new(std::collections::BTreeMap::new());
+    let (mut driven, _) = Driven::open(&disk, small_options(), &mut |_| {}).unwrap();
+    let mut batch = Batch::new();
+    // More than one segment, so that one could be retired.
+    let mut last = LogPosition::START;
+    for seq in 0..60 {
+        publish(&mut batch, seq, 100);
+        last = driven.log.append(&mut batch, true).position;
+    }
+    driven.pump().unwrap();
+    driven.log.shared.close(true);
+    publish(&mut batch, 60, 100);
+    assert_eq!(driven.log.append(&mut batch, true).position, LogPosition(u64::MAX));
+    assert!(batch.is_empty());
+    // Whoever has appended survivors in vain asks for this next.
+    driven.log.retire(SegmentNumber(2));
+    driven.pump().unwrap();
+    let mut seqs = 0;
+    let (_, report) = Driven::open(&disk, small_options(), &mut |placed| {
+        seqs += u64::from(matches!(placed.record, Record::Publish { .. }));
+    })
+    .unwrap();
+    assert!(report.clean_stop);
+    assert_eq!((seqs, report.batches), (60, last.0 + 1), "the mark of the clean stop follows without a gap");
+}

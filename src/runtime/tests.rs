@@ -1,0 +1,347 @@
+//! Queues on a real log, in a plain model's hands: whatever is done, and however the broker ends, the same messages are
+//! there in the same order. Segments are small, so that they are given up and moved all the time.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
+
+use bytes::Bytes;
+use ferrymq_protocol::table::Table;
+use tempfile::TempDir;
+
+use super::vhost_handle::TurnBuffers;
+use super::*;
+use crate::auth::Authenticator;
+use crate::model::{
+    BindingDefinition, ChannelKey, ChannelNumber, ConnectionKey, Destination, ExchangeName, Message,
+    MessageParts, Origin, Outcome, QueueDefinition, QueueId, QueueName, RoutingKey, Seq, VhostName,
+};
+use crate::session::SessionOptions;
+use crate::storage::log::{Batch, LogOptions};
+use crate::storage::{self, Options};
+use crate::vhost::{Command, Event, Get, Publish, Reply, Request, Settlement, VhostOptions};
+
+const QUEUES: [&str; 3] = ["a", "b", "c"];
+const BUDGET_BYTES: u64 = 64 << 10;
+
+/// SplitMix64: enough for choices.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((z ^ (z >> 31)) % bound as u64).expect("it is below a usize")
+    }
+}
+
+/// A message as the model has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Expected {
+    id: u64,
+    persistent: bool,
+    redelivered: bool,
+}
+
+/// A delivery that has not ended.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    queue: usize,
+    expected: Expected,
+    place: (QueueId, Seq),
+}
+
+/// A broker, a client of it, and what should be in its queues.
+struct World {
+    root: TempDir,
+    broker: Broker,
+    connection: ConnectionKey,
+    channel: ChannelKey,
+    buffers: TurnBuffers,
+    /// By queue, in order of place; what is held is not among them.
+    ready: [BTreeMap<u64, Expected>; 3],
+    held: Vec<Held>,
+    next_id: u64,
+    random: Random,
+}
+
+fn start(path: &Path) -> Broker {
+    let mut replay = Replay::default();
+    let log = LogOptions { segment_bytes_min: 4 << 10, segment_bytes_max: 16 << 10, ..LogOptions::new(3) };
+    let options = Options::new(path.to_owned(), log);
+    let opened = storage::open(&options, &mut |placed| replay.record(&placed)).expect("it opens");
+    assert_eq!(opened.recovery.damage, []);
+    let replayed = replay.finish(opened.recovery.clean_stop, &opened.defined_in);
+    let found = Found { storage: opened.storage, replayed, definitions: opened.definitions };
+    let options = BrokerOptions {
+        session: SessionOptions::default(),
+        memory_watermark_bytes: 1 << 30,
+        log_budget_bytes: BUDGET_BYTES,
+        disk: DiskOptions { look: Box::new(|| Ok((1 << 40, 1 << 40))), free_limit_bytes: 0 },
+        vhost: VhostOptions { outbox_bytes: 1 << 20 },
+    };
+    let (broker, reports) = Broker::start(options, Authenticator::new(), found, &[VhostName::from("/")]);
+    assert!(
+        reports.iter().all(|report| report.refused.is_empty() && report.undefined.is_empty()),
+        "{reports:?}"
+    );
+    broker
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let broker = start(root.path());
+        let mut world = Self {
+            root,
+            broker,
+            connection: ConnectionKey(0),
+            channel: ChannelKey(0),
+            buffers: TurnBuffers::default(),
+            ready: Default::default(),
+            held: Vec::new(),
+            next_id: 0,
+            random: Random(seed),
+        };
+        world.connect();
+        (0..QUEUES.len()).for_each(|queue| world.declare(queue));
+        world
+    }
+
+    fn connect(&mut self) {
+        let vhost = self.broker.vhost("/").expect("it exists");
+        self.connection = vhost.attach(std::sync::Arc::default());
+        match self.ask(Request::OpenChannel) {
+            Reply::ChannelOpened(channel) => self.channel = channel,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn turn(&mut self, commands: Vec<Command>) -> Vec<Event> {
+        let vhost = self.broker.vhost("/").expect("it exists");
+        let (mut commands, mut events) = (commands, Vec::new());
+        vhost.turn(self.connection, &mut commands, &mut events, &mut self.buffers);
+        events
+    }
+
+    fn ask(&mut self, request: Request) -> Reply {
+        let events = self.turn(vec![Command::Request { channel: ChannelNumber(1), request }]);
+        match events.into_iter().next() {
+            Some(Event::Replied { result: Ok(reply), .. }) => reply,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn declare(&mut self, queue: usize) {
+        self.ask(Request::DeclareQueue(QueueDefinition {
+            name: QueueName::from(QUEUES[queue]),
+            durable: true,
+            exclusive: false,
+            auto_delete: false,
+            arguments: Table::default(),
+            origin: Origin::Client,
+        }));
+        self.ask(Request::Bind(BindingDefinition {
+            source: ExchangeName::from("amq.fanout"),
+            destination: Destination::Queue(QueueName::from(QUEUES[queue])),
+            routing_key: RoutingKey::from(""),
+            arguments: Table::default(),
+            origin: Origin::Client,
+        }));
+    }
+
+    fn publish(&mut self) {
+        let queue = self.random.below(QUEUES.len() + 1);
+        let (exchange, key) = QUEUES.get(queue).map_or(("amq.fanout", ""), |queue| ("", *queue));
+        let persistent = self.random.below(4) > 0;
+        let id = self.next_id;
+        self.next_id += 1;
+        let mut body = id.to_be_bytes().to_vec();
+        body.resize(8 + self.random.below(600), 7);
+        let vhost = self.broker.vhost("/").expect("it exists");
+        let route = vhost.topology().route(exchange, key, None, &[]).expect("it exists");
+        let parts = MessageParts { exchange, routing_key: key, properties: &[0, 0], persistent };
+        let message = Message::new(parts, Bytes::from(body));
+        self.turn(vec![Command::Publish(Publish { message, route, returned: false, confirmed: true })]);
+        for ready in self.ready.iter_mut().enumerate().filter(|(at, _)| queue == *at || queue == QUEUES.len())
+        {
+            ready.1.insert(id, Expected { id, persistent, redelivered: false });
+        }
+    }
+
+    /// Gets the next message and checks that it is the one that the model has there.
+    fn get(&mut self, queue: usize, no_ack: bool) -> bool {
+        let get = Get { channel: self.channel, queue: QueueName::from(QUEUES[queue]), no_ack };
+        let Reply::Got(got) = self.ask(Request::Get(get)) else { panic!("no answer to a get") };
+        let expected = self.ready[queue].pop_first().map(|(_, expected)| expected);
+        let shown = got.as_ref().map(|got| Expected {
+            id: u64::from_be_bytes(*got.message.body().first_chunk().expect("every body has an id")),
+            persistent: got.message.persistent(),
+            redelivered: got.redelivered,
+        });
+        assert_eq!(shown, expected, "in queue {}", QUEUES[queue]);
+        if let (Some(got), Some(expected), false) = (&got, expected, no_ack) {
+            self.held.push(Held { queue, expected, place: (got.queue, got.seq) });
+        }
+        got.is_some()
+    }
+
+    fn settle(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        let pick = self.random.below(self.held.len());
+        let Held { queue, expected, place: (id, seq) } = self.held.swap_remove(pick);
+        let outcome = [Outcome::Ack, Outcome::Ack, Outcome::Discard, Outcome::Requeue][self.random.below(4)];
+        let settlement = Settlement { channel: self.channel, queue: id, seq, outcome };
+        self.turn(vec![Command::Settle(settlement)]);
+        if outcome == Outcome::Requeue {
+            self.ready[queue].insert(expected.id, Expected { redelivered: true, ..expected });
+        }
+    }
+
+    fn act(&mut self) {
+        let queue = self.random.below(QUEUES.len());
+        match self.random.below(200) {
+            0 => {
+                self.ask(Request::PurgeQueue(QueueName::from(QUEUES[queue])));
+                self.ready[queue].clear();
+            }
+            1 => {
+                let name = QueueName::from(QUEUES[queue]);
+                self.ask(Request::DeleteQueue { name, if_unused: false, if_empty: false });
+                self.ready[queue].clear();
+                self.held.retain(|held| held.queue != queue);
+                self.declare(queue);
+            }
+            2..100 => self.publish(),
+            100..150 => {
+                let no_ack = self.random.below(4) == 0;
+                self.get(queue, no_ack);
+            }
+            _ => self.settle(),
+        }
+    }
+
+    /// What is held returns, as it does when its connection ends.
+    fn return_held(&mut self) {
+        for Held { queue, expected, .. } in std::mem::take(&mut self.held) {
+            self.ready[queue].insert(expected.id, Expected { redelivered: true, ..expected });
+        }
+    }
+
+    /// Ends the broker, starts it again, and takes off the model what need not have survived.
+    fn restart(&mut self, clean: bool) {
+        let vhost = self.broker.vhost("/").expect("it exists");
+        if clean {
+            vhost.detach(self.connection, &mut Vec::new(), &mut self.buffers);
+            self.broker.finish_work();
+            assert!(self.broker.is_quiet());
+        }
+        // Without the mark of a clean stop it is as if the process had been killed with everything written.
+        self.broker.storage().shutdown(clean).expect("the disk takes it");
+        let root = tempfile::tempdir().unwrap();
+        copy(self.root.path(), root.path());
+        self.broker = start(root.path());
+        self.root = root;
+        self.return_held();
+        for ready in &mut self.ready {
+            ready.retain(|_, expected| expected.persistent);
+            ready.values_mut().for_each(|expected| expected.redelivered |= !clean);
+        }
+        self.connect();
+    }
+
+    /// Bytes that the log takes up once nothing is left to give up.
+    async fn settled_log_bytes(&self) -> u64 {
+        let log = self.broker.storage().log();
+        let position = log.append(&mut Batch::new(), true).position;
+        log.durable().wait_for(|durable| *durable >= position).await.expect("the log lives");
+        let (mut last, mut unchanged) = (u64::MAX, 0);
+        // Reclaiming runs on tasks and threads of its own, looks every second, and tells nobody when it is done.
+        while unchanged < 75 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            let bytes = log.usage().bytes;
+            unchanged = if bytes == last { unchanged + 1 } else { 0 };
+            last = bytes;
+        }
+        last
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&target).unwrap();
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).unwrap();
+        }
+    }
+}
+
+fn seed() -> u64 {
+    const VARIABLE: &str = "FERRYMQ_TEST_SEED";
+    let seed = match std::env::var(VARIABLE) {
+        Ok(seed) => seed.parse().expect("the seed is a number"),
+        Err(_) => RandomState::new().hash_one(VARIABLE),
+    };
+    println!("replay with {VARIABLE}={seed}");
+    seed
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queues_keep_what_a_model_keeps_across_restarts_clean_and_dirty() {
+    let mut world = World::new(seed());
+    for _ in 0..12 {
+        for _ in 0..400 {
+            world.act();
+        }
+        let clean = world.random.below(2) == 0;
+        world.restart(clean);
+        if world.random.below(3) == 0 {
+            for queue in 0..QUEUES.len() {
+                while world.get(queue, false) {}
+            }
+        }
+    }
+    for queue in 0..QUEUES.len() {
+        while world.get(queue, true) {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_message_that_nobody_acks_pins_nothing_else() {
+    let mut world = World::new(seed());
+    world.publish();
+    let stuck = world.ready.clone();
+    for ready in &mut world.ready {
+        ready.clear();
+    }
+    // It is got and never settled; everything behind it flows through.
+    for queue in 0..QUEUES.len() {
+        let get = Get { channel: world.channel, queue: QueueName::from(QUEUES[queue]), no_ack: false };
+        world.ask(Request::Get(get));
+    }
+    for _ in 0..3_000 {
+        world.publish();
+        for queue in 0..QUEUES.len() {
+            while world.get(queue, true) {}
+        }
+    }
+    let bytes = world.settled_log_bytes().await;
+    // The budget, spare files, and the segment that is being written.
+    assert!(bytes <= BUDGET_BYTES + 4 * (16 << 10), "{bytes} bytes for one message");
+    world.ready = stuck;
+    for expected in world.ready.iter_mut().flat_map(BTreeMap::values_mut) {
+        expected.redelivered = true;
+    }
+    world.restart(true);
+    for queue in 0..QUEUES.len() {
+        while world.get(queue, true) {}
+    }
+}
