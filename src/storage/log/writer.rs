@@ -16,8 +16,9 @@ use super::record::Record;
 use super::segments::{SegmentFiles, WriteError};
 use super::{Durability, LogOptions, SegmentNumber, Space};
 
-/// Bytes per sync up to which writing zeros ahead gains more than the disk loses by writing everything twice.
-const WORTH_ZEROS: u64 = 256 << 10;
+/// Bytes per sync up to which writing zeros ahead gains more than the disk loses by writing everything twice: where
+/// somebody waits for single messages. At a window of 1,000 messages of 1 KiB it took a third of the broker's CPU.
+const WORTH_ZEROS: u64 = 32 << 10;
 /// Syncs of a segment after which that is judged.
 const JUDGED_AFTER: u64 = if cfg!(test) { 1 } else { 16 };
 
