@@ -235,7 +235,7 @@ mod tests {
     fn due(counts: &Counts, oldest: u64, newest: u64, bytes: u64, retired: u64) -> Due {
         let segments = usize::try_from(newest - oldest + 1).unwrap();
         let (oldest, newest) = (SegmentNumber(oldest), SegmentNumber(newest));
-        let usage = Usage { segments, bytes, oldest, newest, over_budget: false };
+        let usage = Usage { segments, bytes, oldest, newest };
         counts.due(usage, SegmentNumber(retired), BUDGET)
     }
 

@@ -323,8 +323,8 @@ async fn one_message_that_nobody_acks_pins_nothing_else() {
         ready.clear();
     }
     // It is got and never settled; everything behind it flows through.
-    for queue in 0..QUEUES.len() {
-        let get = Get { channel: world.channel, queue: QueueName::from(QUEUES[queue]), no_ack: false };
+    for queue in QUEUES {
+        let get = Get { channel: world.channel, queue: QueueName::from(queue), no_ack: false };
         world.ask(Request::Get(get));
     }
     for _ in 0..3_000 {

@@ -272,7 +272,7 @@ impl Log {
         let (segments, bytes, oldest) = *self.shared.on_disk.lock();
         let bytes = bytes + self.shared.unwritten.load(Ordering::Relaxed) as u64;
         let oldest = oldest.unwrap_or(newest);
-        Usage { segments, bytes, oldest, newest, over_budget: bytes > self.options.budget_bytes }
+        Usage { segments, bytes, oldest, newest }
     }
 
     /// Says that nothing stored in segments below this one is needed any more, except what was appended again.

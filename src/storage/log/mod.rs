@@ -90,8 +90,6 @@ pub struct LogOptions {
     pub segment_bytes_min: u64,
     /// The largest segment, except that a batch larger than this gets one of its own.
     pub segment_bytes_max: u64,
-    /// Above this many bytes on disk [`Usage::over_budget`] asks for survivors to be copied forward.
-    pub budget_bytes: u64,
     /// When a position is published.
     pub durability: Durability,
     /// Above this many bytes that are not yet written the log is congested and publishers are to wait.
@@ -107,14 +105,13 @@ pub struct LogOptions {
 }
 
 impl LogOptions {
-    /// The defaults: segments of 4 to 64 MiB, a budget of 1 GiB, a sync behind each confirm, 64 MiB unwritten,
-    /// 200 ms for what nobody waits for.
+    /// The defaults: segments of 4 to 64 MiB, a sync behind each confirm, 64 MiB unwritten, 200 ms for what nobody
+    /// waits for.
     #[must_use]
     pub fn new(salt: u64) -> Self {
         Self {
             segment_bytes_min: 4 << 20,
             segment_bytes_max: 64 << 20,
-            budget_bytes: 1 << 30,
             durability: Durability::Fsync,
             max_unwritten_bytes: 64 << 20,
             idle_sync: Duration::from_millis(200),
@@ -166,8 +163,6 @@ pub struct Usage {
     pub oldest: SegmentNumber,
     /// The segment that batches go to.
     pub newest: SegmentNumber,
-    /// More bytes than [`LogOptions::budget_bytes`]: the survivors of the oldest segment are to be copied forward.
-    pub over_budget: bool,
 }
 
 /// What was found at start.

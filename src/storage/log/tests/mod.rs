@@ -25,7 +25,6 @@ fn small_options() -> LogOptions {
     LogOptions {
         segment_bytes_min: 2048,
         segment_bytes_max: 4096,
-        budget_bytes: 1 << 20,
         durability: Durability::Fsync,
         max_unwritten_bytes: 1 << 20,
         idle_sync: Duration::from_millis(1),
