@@ -11,10 +11,8 @@ use anyhow::{Result, anyhow};
 
 use super::{Exit, say};
 use crate::storage::log::{OpenError, OsFileSystem};
-use crate::storage::{DataDirectory, DirectoryError};
+use crate::storage::{DataDirectory, DirectoryError, LOG};
 
-/// Where the message log lies in the data directory.
-const LOG: &str = "log";
 /// What lies in every data directory.
 const METADATA: &str = "metadata";
 

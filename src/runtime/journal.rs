@@ -15,8 +15,8 @@ pub(super) struct Scribe {
     /// Places of the messages in the batch, and the bytes that each counts for.
     pub(super) places: Vec<(QueueId, Seq)>,
     pub(super) place_bytes: Vec<u32>,
-    /// The batch holds identities.
-    pub(super) identifies: bool,
+    /// The batch holds identities, or definitions that have not changed.
+    pub(super) defines: bool,
     /// Places that have the same fate, until they are written.
     ranges: Vec<SeqRange>,
     fate: Option<Fate>,
@@ -35,7 +35,7 @@ impl Scribe {
             batch: Batch::new(),
             places: Vec::new(),
             place_bytes: Vec::new(),
-            identifies: false,
+            defines: false,
             ranges: Vec::new(),
             fate: None,
         }
@@ -43,7 +43,7 @@ impl Scribe {
 
     /// Encodes the vhost's identity.
     pub(super) fn identify(&mut self, name: &VhostName) {
-        self.identifies = true;
+        self.defines = true;
         self.batch.push(&Record::CreateVhost { vhost: self.vhost, name });
     }
 
@@ -62,7 +62,7 @@ impl Scribe {
                 }
                 Entry::Created { queue, name } => {
                     self.end_ranges();
-                    self.identifies = true;
+                    self.defines = true;
                     self.batch.push(&Record::CreateQueue { vhost: self.vhost, queue: *queue, name });
                 }
                 Entry::Deleted(queue) => {
@@ -122,6 +122,6 @@ impl Scribe {
         self.batch.clear();
         self.places.clear();
         self.place_bytes.clear();
-        self.identifies = false;
+        self.defines = false;
     }
 }

@@ -10,7 +10,7 @@ use tracing::{debug, error};
 
 use super::VhostHandle;
 use super::broker::Broker;
-use super::ledger::{Due, Outgoing};
+use super::ledger::Due;
 use super::vhost_handle::State;
 use crate::model::{Definition, Message, QueueId, Seq};
 use crate::storage::Storage;
@@ -130,7 +130,7 @@ impl VhostHandle {
     fn identify_again(&self) {
         let mut state = self.state.lock();
         state.scribe.identify(self.name());
-        self.append_again(&mut state, &[]);
+        self.append(&mut state, &[], &[], false);
     }
 
     /// Appends those of these definitions again that are still in force, and the identities of queues among them.
@@ -138,6 +138,7 @@ impl VhostHandle {
         let mut state = self.state.lock();
         let State { vhost, scribe } = &mut *state;
         for definition in definitions.iter().filter(|definition| vhost.topology().holds(definition)) {
+            scribe.defines = true;
             Storage::define_again(&mut scribe.batch, self.name(), definition);
             if let Definition::Queue(queue) = definition
                 && let Some(entry) = vhost.topology().queue(queue.name.as_str())
@@ -146,7 +147,7 @@ impl VhostHandle {
                 scribe.batch.push(&Record::CreateQueue { vhost, queue, name: &entry.definition.name });
             }
         }
-        self.append_again(&mut state, &[]);
+        self.append(&mut state, &[], &[], false);
     }
 
     /// Appends those of these messages again that are alive in the segment.
@@ -175,26 +176,6 @@ impl VhostHandle {
             scribe.came_back(queue, seq);
         }
         scribe.end_ranges();
-        self.append_again(&mut state, &freed);
-    }
-
-    fn append_again(&self, state: &mut State, freed: &[Freed]) {
-        let State { vhost, scribe } = state;
-        if scribe.batch.is_empty() {
-            return;
-        }
-        let stored = self.ledger.append(Outgoing {
-            batch: &mut scribe.batch,
-            vhost: self.name(),
-            definitions: &[],
-            defines: scribe.places.is_empty(),
-            place_bytes: &scribe.place_bytes,
-            freed,
-            waits: false,
-        });
-        for (&(queue, seq), &bytes) in scribe.places.iter().zip(&scribe.place_bytes) {
-            vhost.store(queue, seq, stored.home(bytes));
-        }
-        scribe.clear();
+        self.append(&mut state, &[], &freed, false);
     }
 }

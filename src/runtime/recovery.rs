@@ -49,8 +49,6 @@ pub struct Replayed {
     pub vhosts: BTreeMap<VhostName, (VhostId, Restored)>,
     /// Messages that are there, counted once for each queue.
     pub messages: u64,
-    /// Their bytes in the log.
-    pub bytes: u64,
     /// Where they are, and where identities and definitions are.
     pub(super) segments: BTreeMap<u32, Live>,
     pub(super) next_vhost: u32,
@@ -181,7 +179,6 @@ impl Replayed {
                 live.places += 1;
                 live.bytes += u64::from(bytes);
                 self.messages += 1;
-                self.bytes += u64::from(bytes);
             }
             let redelivered = kept.redelivered || !clean_stop;
             Recovered { seq, redelivered, home: kept.home, message: kept.message }

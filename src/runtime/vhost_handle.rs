@@ -14,13 +14,14 @@ use tracing::warn;
 use super::Mailbox;
 use super::journal::Scribe;
 use super::ledger::{Ledger, Outgoing};
-use crate::model::{ConnectionKey, LogPosition, Message, VhostName};
+use crate::model::{ConnectionKey, DefinitionChange, LogPosition, Message, VhostName};
 use crate::queue::{Detached, Home, Queue};
 use crate::storage::log::VhostId;
 use crate::telemetry::printable;
 use crate::topology::Topology;
 use crate::vhost::{
-    Command, Conflict, Effects, Event, IneffectiveArguments, Journal, OperatorReport, OperatorTopology, Vhost,
+    Command, Conflict, Effects, Event, Freed, IneffectiveArguments, Journal, OperatorReport,
+    OperatorTopology, Vhost,
 };
 
 /// One vhost, shared by its connections.
@@ -216,29 +217,43 @@ impl VhostHandle {
             journal.clear();
             return Turned::NOWHERE;
         }
+        let stores = !scribe.places.is_empty() || !effects.definitions.is_empty();
+        let position = self.append(state, &effects.definitions, &effects.journal.freed, waits);
+        let mut turned = Turned::NOWHERE;
+        if waits {
+            turned.gate = position;
+        }
+        if stores {
+            turned.stored = position;
+        }
+        effects.journal.clear();
+        effects.definitions.clear();
+        turned
+    }
+
+    /// Appends what the scribe has written, and says where its messages are stored from here on.
+    pub(super) fn append(
+        &self,
+        state: &mut State,
+        definitions: &[DefinitionChange],
+        freed: &[Freed],
+        waits: bool,
+    ) -> LogPosition {
+        let State { vhost, scribe } = state;
         let stored = self.ledger.append(Outgoing {
             batch: &mut scribe.batch,
             vhost: &self.name,
-            definitions: &effects.definitions,
-            defines: scribe.identifies,
+            definitions,
+            defines: scribe.defines,
             place_bytes: &scribe.place_bytes,
-            freed: &journal.freed,
+            freed,
             waits,
         });
         for (&(queue, seq), &bytes) in scribe.places.iter().zip(&scribe.place_bytes) {
             vhost.store(queue, seq, stored.home(bytes));
         }
-        let mut turned = Turned::NOWHERE;
-        if waits {
-            turned.gate = stored.position;
-        }
-        if !scribe.places.is_empty() || !effects.definitions.is_empty() {
-            turned.stored = stored.position;
-        }
         scribe.clear();
-        journal.clear();
-        effects.definitions.clear();
-        turned
+        stored.position
     }
 
     /// Brings an operator's file into force.

@@ -202,7 +202,7 @@ pub enum OpenError {
 }
 
 /// The log's directory in the data directory.
-const LOG: &str = "log";
+pub const LOG: &str = "log";
 
 /// Definitions that go into one batch when all of them are written.
 const DEFINITIONS_PER_BATCH: usize = 1_000;
