@@ -54,6 +54,11 @@ impl Broker {
                             error!("cannot read segment {segment} of the message log: {error}");
                             break;
                         }
+                        if ledger.due(retired) == Due::Relocate(segment) {
+                            // What is alive in there was not found. Reading it at once again would find no more.
+                            error!("segment {segment} of the message log is damaged: it cannot be moved");
+                            break;
+                        }
                     }
                 }
             }
