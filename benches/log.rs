@@ -110,7 +110,7 @@ fn message() -> Message {
 fn fill(batch: &mut Batch, message: &Message, messages: u32) {
     for seq in 0..messages {
         let queues = [(QueueId(1), Seq(u64::from(seq)))];
-        batch.push(&Record::Publish { vhost: VhostId(1), queues: &queues, message });
+        batch.push(&Record::Publish { vhost: VhostId(1), queues: &queues, message: message.into() });
     }
 }
 
@@ -141,7 +141,7 @@ fn log_loop(root: &Path, options: LogOptions, messages: u32, recycles: bool) -> 
             let appended = log.append(&mut batch, true);
             durable.wait_for(|durable| *durable >= appended.position).await.expect("a thread");
             if recycles {
-                retire_before(&log, &mut retired, appended.segment);
+                retire_before(&log, &mut retired, appended.location.segment);
             }
         })
         .await
@@ -214,7 +214,7 @@ fn append_only(root: &Path) {
             let appended = log.append(&mut batch, false);
             spent += before.elapsed();
             messages += 100;
-            retire_before(&log, &mut retired, appended.segment);
+            retire_before(&log, &mut retired, appended.location.segment);
         }
         log.shutdown().expect("a disk");
         spent.as_nanos() as f64 / f64::from(messages)
@@ -256,7 +256,7 @@ fn recover(root: &Path) -> String {
     let mut bodies = 0;
     let (log, report) = Log::open(Arc::new(files), LogOptions::new(1), &mut |placed| {
         if let Record::Publish { message, .. } = placed.record {
-            bodies += message.body().len();
+            bodies += message.body.len();
         }
     })
     .expect("the log of the run");

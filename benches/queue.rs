@@ -10,7 +10,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ferrymq::model::{
     ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, Message, MessageParts, Outcome, QueueId, Seq,
 };
-use ferrymq::queue::{ConsumerOptions, Home, Queue};
+use ferrymq::queue::{ConsumerOptions, Home, Location, Queue};
 
 const CHANNEL: ChannelKey = ChannelKey(1);
 
@@ -42,7 +42,7 @@ fn queue(consumers: u32, no_ack: bool, prefetch: u16) -> Queue {
 
 fn deliver(queue: &mut Queue) -> Option<Seq> {
     black_box(queue.front_consumer()?);
-    queue.deliver_front().map(|dispatched| black_box(dispatched).seq)
+    queue.deliver_front(Location::default()).map(|dispatched| black_box(dispatched).seq)
 }
 
 /// Pushes and delivers by `burst`, each message being a clone of one: its making is not the queue's.

@@ -45,7 +45,7 @@ struct Lines {
 
 impl Lines {
     fn line(&self, placed: &Placed<'_>) -> String {
-        let mut line = format!("{} {} ", placed.segment, placed.position.0);
+        let mut line = format!("{} {} ", placed.location.segment, placed.position.0);
         self.put(&placed.record, &mut line).expect("a string takes everything");
         line
     }
@@ -57,12 +57,13 @@ impl Lines {
                 for (queue, Seq(seq)) in queues {
                     write!(line, " queue={}:{seq}", self.queue(vhost, *queue))?;
                 }
-                let (exchange, key) = (printable(message.exchange()), printable(message.routing_key()));
-                let (properties, body) = (message.properties().len(), message.body().len());
+                let (exchange, key) =
+                    (printable(message.parts.exchange), printable(message.parts.routing_key));
+                let (properties, body) = (message.parts.properties.len(), message.body.len());
                 write!(line, " exchange={exchange:?} key={key:?} properties={properties} body={body}")?;
-                line.push_str(if message.persistent() { "" } else { " transient" });
+                line.push_str(if message.parts.persistent { "" } else { " transient" });
                 if self.bodies {
-                    write!(line, " {:?}", printable(message.body()))?;
+                    write!(line, " {:?}", printable(message.body))?;
                 }
                 Ok(())
             }
@@ -159,10 +160,11 @@ mod tests {
 
     use super::*;
     use crate::model::{LogPosition, Message, MessageParts, QueueName, VhostName};
-    use crate::storage::log::SegmentNumber;
+    use crate::storage::log::{Location, SegmentNumber};
 
     fn line(lines: &Lines, record: Record<'_>) -> String {
-        lines.line(&Placed { segment: SegmentNumber(3), position: LogPosition(7), record })
+        let location = Location { segment: SegmentNumber(3), offset: 64 };
+        lines.line(&Placed { location, bytes: 8, position: LogPosition(7), record })
     }
 
     fn lines(bodies: bool) -> Lines {
@@ -179,7 +181,7 @@ mod tests {
             MessageParts { exchange: "e\n", routing_key: "k\"", properties: &[0, 0], persistent: false };
         let message = Message::new(parts, Bytes::from_static(b"body\x1b\xff"));
         let queues = [(QueueId(4), Seq(9)), (QueueId(5), Seq(1))];
-        let record = Record::Publish { vhost: VhostId(1), queues: &queues, message: &message };
+        let record = Record::Publish { vhost: VhostId(1), queues: &queues, message: (&message).into() };
         let head = "0000000003 7 publish vhost=\"/\" queue=\"orders\\u{1b}[2J\":9 queue=#5:1 \
                     exchange=\"e\\n\" key=\"k\"\" properties=2 body=6 transient";
         assert_eq!(line(&lines(false), record), head);

@@ -60,7 +60,7 @@ pub(super) fn finish(result: Result<Exit>, err: &mut dyn Write) -> Exit {
     match (error.downcast_ref::<DirectoryError>(), error.downcast_ref::<OpenError>()) {
         (Some(DirectoryError::InUse { .. }), _) => Exit::InUse,
         (Some(DirectoryError::Unreadable { .. }), _) => Exit::NoInput,
-        (_, Some(OpenError::NewerFormat { .. } | OpenError::Record { .. })) => Exit::BadData,
+        (_, Some(OpenError::OtherFormat { .. } | OpenError::Record { .. })) => Exit::BadData,
         _ => Exit::Failure,
     }
 }

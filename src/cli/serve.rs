@@ -130,7 +130,10 @@ fn broker_options(config: &Config) -> Result<BrokerOptions> {
             },
             free_limit_bytes: config.storage.disk_free_limit_bytes,
         },
-        vhost: VhostOptions { outbox_bytes: config.limits.outbox_bytes },
+        vhost: VhostOptions {
+            outbox_bytes: config.limits.outbox_bytes,
+            cache_bytes: config.storage.message_cache_bytes,
+        },
     })
 }
 

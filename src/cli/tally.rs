@@ -63,7 +63,7 @@ impl Tally {
         match *record {
             Record::Publish { vhost, queues, message } => {
                 for (queue, seq) in queues {
-                    let bytes = message.body().len() as u64;
+                    let bytes = message.body.len() as u64;
                     self.queues.entry((vhost, *queue)).or_default().insert(seq.0, bytes);
                 }
             }
@@ -122,7 +122,7 @@ mod tests {
     fn publish(tally: &mut Tally, queues: &[(QueueId, Seq)], length: usize) {
         let parts = MessageParts { exchange: "", routing_key: "", properties: &[], persistent: true };
         let message = Message::new(parts, Bytes::from(vec![0; length]));
-        tally.apply(&Record::Publish { vhost: VHOST, queues, message: &message });
+        tally.apply(&Record::Publish { vhost: VHOST, queues, message: (&message).into() });
     }
 
     fn held(tally: &Tally) -> Vec<(u64, u64, u64)> {

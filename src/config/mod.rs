@@ -146,6 +146,8 @@ pub struct Storage {
     pub log_budget_bytes: u64,
     /// Bytes not yet written above which publishers wait.
     pub max_unwritten_bytes: usize,
+    /// Memory that waiting messages may take which the log has as well, for each vhost.
+    pub message_cache_bytes: u64,
     /// Free bytes of the disk below which publishers are blocked; a tenth of the file system at most.
     pub disk_free_limit_bytes: u64,
 }
@@ -167,6 +169,7 @@ impl Default for Storage {
             durability: Durability::Fsync,
             log_budget_bytes: 1 << 30,
             max_unwritten_bytes: 64 << 20,
+            message_cache_bytes: 16 << 20,
             disk_free_limit_bytes: 50 << 20,
         }
     }

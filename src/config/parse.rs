@@ -276,6 +276,8 @@ fn storage(mut section: Section<'_, '_, '_>) -> Storage {
             .unwrap_or(default.log_budget_bytes),
         max_unwritten_bytes: quantity(section, "max_unwritten", size(1 << 20, 64 << 30))
             .unwrap_or(default.max_unwritten_bytes),
+        message_cache_bytes: quantity(section, "message_cache", size(0, 1 << 40))
+            .unwrap_or(default.message_cache_bytes),
         disk_free_limit_bytes: quantity(section, "disk_free_limit", size(0, 1 << 50))
             .unwrap_or(default.disk_free_limit_bytes),
     };

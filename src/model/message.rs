@@ -25,7 +25,7 @@ pub fn settle_message_bytes() -> i64 {
 }
 
 /// What a message is made of.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessageParts<'a> {
     /// The exchange it was published to, at most 255 bytes.
     pub exchange: &'a str,

@@ -8,24 +8,26 @@
 //! Invariant: a message is ready, held by one channel, or gone; the places of the ready ones ascend in
 //! publish order, and a message that comes back takes its old place.
 
+mod backlog;
+mod chunk;
 mod holders;
 mod home;
-mod ready;
+mod residence;
 mod unacked;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests;
 
-pub use home::Home;
-pub use ready::Detached;
+pub use backlog::{Backlog, ChunkNumber, Detached};
+pub use home::{Home, Location};
 
 use rustc_hash::FxHashSet;
 use thiserror::Error;
 
 use crate::model::{ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, Message, Outcome, QueueId, Seq};
+use chunk::{Slot, Taken};
 use holders::Holders;
-use ready::{Entry, Ready};
 use unacked::Unacked;
 
 /// A consumer as it was started.
@@ -55,7 +57,7 @@ pub struct ConsumerOptions {
 pub struct ExclusiveUse;
 
 /// What happened in a queue since it was made. Each number only grows, and
-/// `published = ready + unacked + delivered_no_ack + got_no_ack + acked + discarded + purged`.
+/// `published = ready + unacked + delivered_no_ack + got_no_ack + acked + discarded + purged + lost`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueCounters {
     /// Messages that entered.
@@ -82,6 +84,8 @@ pub struct QueueCounters {
     pub undelivered: u64,
     /// Messages that were purged.
     pub purged: u64,
+    /// Messages that could not be read again, because what is stored is damaged.
+    pub lost: u64,
 }
 
 /// A message on its way to a consumer.
@@ -114,6 +118,17 @@ pub struct Got {
     pub message: Message,
 }
 
+/// What came of a `basic.get`.
+#[derive(Debug)]
+pub enum Asked {
+    /// There is no message.
+    Empty,
+    /// The message has to be read first.
+    Absent,
+    /// A message.
+    Got(Got),
+}
+
 /// A delivery that has ended.
 #[derive(Debug)]
 pub struct Settled {
@@ -124,19 +139,6 @@ pub struct Settled {
     pub home: Home,
     /// The message, if the queue is done with it.
     pub message: Option<Message>,
-}
-
-/// A message in a place that it had before the broker was restarted.
-#[derive(Debug)]
-pub struct Recovered {
-    /// Its place.
-    pub seq: Seq,
-    /// A client may have received it before.
-    pub redelivered: bool,
-    /// Where it is stored.
-    pub home: Home,
-    /// The message.
-    pub message: Message,
 }
 
 /// A message that is still in its place.
@@ -172,13 +174,17 @@ pub struct Holding {
 #[derive(Debug)]
 pub struct Queue {
     id: QueueId,
-    ready: Ready,
+    ready: Backlog,
+    /// The place that the next message gets.
+    next: u64,
     unacked: Unacked,
     holders: Holders,
     /// Channels whose release has begun and not finished.
     releasing: FxHashSet<ChannelKey>,
     counters: QueueCounters,
     had_consumer: bool,
+    /// Messages of it are being read.
+    reading: bool,
 }
 
 impl Queue {
@@ -187,12 +193,14 @@ impl Queue {
     pub fn new(id: QueueId) -> Self {
         Self {
             id,
-            ready: Ready::default(),
+            ready: Backlog::default(),
+            next: 0,
             unacked: Unacked::default(),
             holders: Holders::default(),
             releasing: FxHashSet::default(),
             counters: QueueCounters::default(),
             had_consumer: false,
+            reading: false,
         }
     }
 
@@ -253,39 +261,45 @@ impl Queue {
     /// The place that the next message gets.
     #[must_use]
     pub fn next(&self) -> Seq {
-        self.ready.next()
+        Seq(self.next)
     }
 
     /// Takes a message in, behind all others. Its home is [`Home::NONE`] or [`Home::AWAITED`].
     pub fn push(&mut self, message: Message, home: Home) -> Seq {
         self.counters.published += 1;
-        self.ready.push(message, home)
+        let seq = Seq(self.next);
+        self.next += 1;
+        self.ready.put(seq, Slot { home, redelivered: false }, Some(message));
+        seq
     }
 
-    /// Takes back what the queue kept across a restart, in order of place. Places from `next` on were never used.
-    /// To be called once, before anything else.
+    /// Takes back what the queue kept across a restart. Places from `next` on were never used. To be called once,
+    /// before anything else.
     ///
     /// # Panics
-    /// In a debug build, if a place is not below `next` or the queue holds something.
-    pub fn recover(&mut self, messages: impl Iterator<Item = Recovered>, next: Seq) {
-        self.ready.skip_to(next);
-        for Recovered { seq, redelivered, home, message } in messages {
-            self.counters.published += 1;
-            self.ready.put_back(Entry { seq, redelivered, home, message });
-        }
+    /// In a debug build, if the queue holds something.
+    pub fn recover(&mut self, backlog: Backlog, next: Seq) {
+        debug_assert!(self.next == 0, "recovery comes before the first message");
+        self.counters.published += backlog.len();
+        self.ready = backlog;
+        self.next = next.0;
     }
 
     /// The message in this place, ready or held; none if it is gone.
-    pub fn kept(&mut self, seq: Seq) -> Option<Kept> {
-        let found = self.ready.find(seq).or_else(|| self.unacked.find(seq));
-        found.map(|(home, redelivered)| Kept { home: *home, redelivered })
+    #[must_use]
+    pub fn kept(&self, seq: Seq) -> Option<Kept> {
+        let ready = self.ready.find(seq).map(|slot| Kept { home: slot.home, redelivered: slot.redelivered });
+        ready.or_else(|| self.unacked.find(seq))
     }
 
-    /// The message in this place is stored here from this moment on. Nothing happens if it is gone.
-    pub fn store(&mut self, seq: Seq, home: Home) {
-        if let Some((stored, _)) = self.ready.find(seq).or_else(|| self.unacked.find(seq)) {
-            *stored = home;
+    /// The message in this place is stored here from this moment on. Nothing happens if it is gone. Says which part of
+    /// the queue has messages in memory from here on that may leave it.
+    pub fn store(&mut self, seq: Seq, home: Home) -> Option<ChunkNumber> {
+        let (stored, listed) = self.ready.store(seq, home);
+        if !stored {
+            self.unacked.store(seq, home);
         }
+        listed
     }
 
     /// Starts a consumer, last in the turn among those of its priority.
@@ -319,25 +333,34 @@ impl Queue {
         self.holders.get(self.holders.front()?).consumer.as_ref()
     }
 
-    /// Hands the next message to [`Self::front_consumer`], which takes its turn again behind the others.
-    /// None when there is no such consumer.
-    pub fn deliver_front(&mut self) -> Option<Dispatched> {
+    /// Hands the next message to [`Self::front_consumer`], which takes its turn again behind the others. None when
+    /// there is no such consumer, or when the message has to be read first. What was stored before `forget_before`
+    /// does not stay in memory while it is unacked.
+    pub fn deliver_front(&mut self, forget_before: Location) -> Option<Dispatched> {
         let consumer = *self.front_consumer()?;
         let number = self.holders.front()?;
-        let entry = self.ready.pop()?;
-        let Entry { seq, redelivered, home, .. } = entry;
-        self.counters.redelivered += u64::from(redelivered);
-        let message = if consumer.no_ack {
+        let (taken, message) = self.take()?;
+        let Taken { seq, slot: Slot { home, redelivered }, .. } = taken;
+        if consumer.no_ack {
             self.counters.delivered_no_ack += 1;
-            entry.message
         } else {
             self.counters.delivered += 1;
-            let message = entry.message.clone();
-            self.unacked.insert(entry, number, &mut self.holders.get_mut(number).list);
-            message
-        };
+            let kept = home.location().is_none_or(|location| location >= forget_before);
+            let taken = Taken { message: kept.then(|| message.clone()), ..taken };
+            self.unacked.insert(taken, number, &mut self.holders.get_mut(number).list);
+        }
         self.holders.rotate();
         Some(Dispatched { consumer, seq, redelivered, home, message })
+    }
+
+    /// The first message, if it is in memory. It is taken out of what it is returned with.
+    fn take(&mut self) -> Option<(Taken, Message)> {
+        let (.., in_memory) = self.ready.front()?;
+        in_memory?;
+        let mut taken = self.ready.pop()?;
+        let message = taken.message.take()?;
+        self.counters.redelivered += u64::from(taken.slot.redelivered);
+        Some((taken, message))
     }
 
     /// Passes [`Self::front_consumer`] over until it is unparked: its channel's limit or its connection's
@@ -359,24 +382,22 @@ impl Queue {
     }
 
     /// Hands the next message to a channel that asks for it (`basic.get`). Takes no credit.
-    pub fn get(&mut self, channel: ChannelKey, no_ack: bool) -> Option<Got> {
-        let Some(entry) = self.ready.pop() else {
+    pub fn get(&mut self, channel: ChannelKey, no_ack: bool) -> Asked {
+        if self.ready.is_empty() {
             self.counters.got_empty += 1;
-            return None;
-        };
-        let Entry { seq, redelivered, home, .. } = entry;
-        self.counters.redelivered += u64::from(redelivered);
-        let message = if no_ack {
+            return Asked::Empty;
+        }
+        let Some((taken, message)) = self.take() else { return Asked::Absent };
+        let Taken { seq, slot: Slot { home, redelivered }, .. } = taken;
+        if no_ack {
             self.counters.got_no_ack += 1;
-            entry.message
         } else {
             self.counters.got += 1;
             let number = self.holders.getter(channel);
-            let message = entry.message.clone();
-            self.unacked.insert(entry, number, &mut self.holders.get_mut(number).list);
-            message
-        };
-        Some(Got { seq, redelivered, remaining: self.ready.len(), home, message })
+            let taken = Taken { message: Some(message.clone()), ..taken };
+            self.unacked.insert(taken, number, &mut self.holders.get_mut(number).list);
+        }
+        Asked::Got(Got { seq, redelivered, remaining: self.ready.len(), home, message })
     }
 
     /// Ends a delivery. None, and no change, if the channel does not hold the message.
@@ -392,11 +413,11 @@ impl Queue {
         let redelivered = match outcome {
             Outcome::Ack => {
                 self.counters.acked += 1;
-                return Some(Settled { consumer, home, message: Some(slot.message) });
+                return Some(Settled { consumer, home, message: slot.message });
             }
             Outcome::Discard => {
                 self.counters.discarded += 1;
-                return Some(Settled { consumer, home, message: Some(slot.message) });
+                return Some(Settled { consumer, home, message: slot.message });
             }
             Outcome::Requeue => {
                 self.counters.requeued += 1;
@@ -407,7 +428,7 @@ impl Queue {
                 slot.redelivered
             }
         };
-        self.ready.put_back(Entry { seq, redelivered, home, message: slot.message });
+        self.ready.put(seq, Slot { home, redelivered }, slot.message);
         Some(Settled { consumer, home, message: None })
     }
 
@@ -464,8 +485,8 @@ impl Queue {
             }
             from = held.0 + 1;
         }
-        if self.ready.next().0 > from {
-            ranges.push((Seq(from), Seq(self.ready.next().0 - 1)));
+        if self.next > from {
+            ranges.push((Seq(from), Seq(self.next - 1)));
         }
         ranges
     }

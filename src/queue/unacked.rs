@@ -9,8 +9,8 @@ use std::vec;
 
 use rustc_hash::FxHashMap;
 
-use super::Home;
-use super::ready::Entry;
+use super::chunk::{Slot as Ready, Taken};
+use super::{Home, Kept};
 use crate::model::{Message, Seq};
 
 /// Places per chunk. What is left alone in its chunk costs `PLACES` slots of 40 bytes.
@@ -57,7 +57,8 @@ impl List {
 /// A held message and its neighbours on its holder's list.
 #[derive(Debug)]
 pub(super) struct Slot {
-    pub(super) message: Message,
+    /// None if it is in the log only.
+    pub(super) message: Option<Message>,
     pub(super) home: Home,
     prev: u64,
     next: u64,
@@ -87,8 +88,8 @@ impl Unacked {
     }
 
     /// Records a delivery to the holder with this number and list.
-    pub(super) fn insert(&mut self, entry: Entry, holder: u32, list: &mut List) {
-        let Entry { seq, redelivered, home, message } = entry;
+    pub(super) fn insert(&mut self, taken: Taken, holder: u32, list: &mut List) {
+        let Taken { seq, slot: Ready { home, redelivered }, message } = taken;
         let tail = list.tail;
         let slot = Slot { message, home, prev: tail, next: NONE, holder, redelivered };
         let (number, place) = locate(seq.0);
@@ -141,10 +142,19 @@ impl Unacked {
 
     /// Where the message in this place is stored, and whether a client may have received it before it was handed
     /// out.
-    pub(super) fn find(&mut self, seq: Seq) -> Option<(&mut Home, bool)> {
+    pub(super) fn find(&self, seq: Seq) -> Option<Kept> {
         let (number, place) = locate(seq.0);
-        let slot = self.chunks.get_mut(&number)?.slots[place].as_mut()?;
-        Some((&mut slot.home, slot.redelivered))
+        let slot = self.chunks.get(&number)?.slots[place].as_ref()?;
+        Some(Kept { home: slot.home, redelivered: slot.redelivered })
+    }
+
+    /// The message in this place is stored here from this moment on.
+    pub(super) fn store(&mut self, seq: Seq, home: Home) {
+        let (number, place) = locate(seq.0);
+        let slot = self.chunks.get_mut(&number).and_then(|chunk| chunk.slots[place].as_mut());
+        if let Some(slot) = slot {
+            slot.home = home;
+        }
     }
 
     /// Frees everything piece by piece, for a queue that is gone.

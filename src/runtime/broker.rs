@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use dashmap::DashMap;
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::disk::{Disk, DiskOptions};
@@ -129,11 +130,14 @@ impl Broker {
     }
 
     fn add_vhost(&self, id: VhostId, vhost: Vhost, journal: &mut Journal) {
-        let handle = Arc::new(VhostHandle::new(id, vhost, Arc::clone(&self.0.ledger)));
+        let (reads, to_read) = mpsc::unbounded_channel();
+        let handle = Arc::new(VhostHandle::new(id, vhost, Arc::clone(&self.0.ledger), reads));
         handle.begin(journal);
         self.0.vhosts.insert(handle.name().clone(), Arc::clone(&handle));
         let broker = self.clone();
-        tokio::spawn(async move { handle.keep_house(|| broker.fold_memory(0)).await });
+        let fold = move || broker.fold_memory(0);
+        tokio::spawn(Arc::clone(&handle).read_forever(to_read, fold.clone()));
+        tokio::spawn(async move { handle.keep_house(fold).await });
     }
 
     /// A connection of this broker, before its first byte.

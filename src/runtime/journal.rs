@@ -12,14 +12,29 @@ use crate::vhost::{Entry, Journal, Places, Vhost};
 pub(super) struct Scribe {
     vhost: VhostId,
     pub(super) batch: Batch,
-    /// Places of the messages in the batch, and the bytes that each counts for.
+    /// Places of the messages in the batch, and where in the batch each one's message is.
     pub(super) places: Vec<(QueueId, Seq)>,
-    pub(super) place_bytes: Vec<u32>,
+    pub(super) extents: Vec<Extent>,
     /// The batch holds identities, or definitions that have not changed.
     pub(super) defines: bool,
     /// Places that have the same fate, until they are written.
     ranges: Vec<SeqRange>,
     fate: Option<Fate>,
+}
+
+/// Where in a batch a message is, and what it counts for in one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Extent {
+    /// Bytes from the beginning of the batch to its record.
+    pub(super) begin: usize,
+    /// Bytes of the record, divided among its places.
+    pub(super) bytes: u32,
+}
+
+/// What one place of a message counts for, of the bytes of its record: at least one, so that what is alive is never
+/// worth nothing.
+pub(super) fn bytes_per_place(bytes: usize, places: usize) -> u32 {
+    u32::try_from((bytes / places.max(1)).max(1)).unwrap_or(u32::MAX)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +49,7 @@ impl Scribe {
             vhost,
             batch: Batch::new(),
             places: Vec::new(),
-            place_bytes: Vec::new(),
+            extents: Vec::new(),
             defines: false,
             ranges: Vec::new(),
             fate: None,
@@ -84,11 +99,9 @@ impl Scribe {
             return;
         }
         let before = self.batch.size();
-        self.batch.push(&Record::Publish { vhost: self.vhost, queues, message });
-        // At least one each, so that what is alive is never worth nothing.
-        let bytes = ((self.batch.size() - before) / queues.len()).max(1);
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        self.place_bytes.resize(self.places.len(), bytes);
+        let begin = self.batch.push(&Record::Publish { vhost: self.vhost, queues, message: message.into() });
+        let bytes = bytes_per_place(self.batch.size() - before, queues.len());
+        self.extents.resize(self.places.len(), Extent { begin, bytes });
     }
 
     /// Encodes that a message was delivered before.
@@ -110,10 +123,10 @@ impl Scribe {
         match self.fate.take() {
             Some(Fate::Gone(queue)) => self.batch.push(&Record::Ack { vhost, queue, seqs: &self.ranges }),
             Some(Fate::CameBack(queue)) => {
-                self.batch.push(&Record::Return { vhost, queue, seqs: &self.ranges });
+                self.batch.push(&Record::Return { vhost, queue, seqs: &self.ranges })
             }
             None => return,
-        }
+        };
         self.ranges.clear();
     }
 
@@ -121,7 +134,7 @@ impl Scribe {
     pub(super) fn clear(&mut self) {
         self.batch.clear();
         self.places.clear();
-        self.place_bytes.clear();
+        self.extents.clear();
         self.defines = false;
     }
 }

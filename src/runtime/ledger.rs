@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::journal::Extent;
 use crate::model::{DefinitionChange, LogPosition, VhostName};
-use crate::queue::Home;
+use crate::queue::{Home, Location};
 use crate::storage::Storage;
-use crate::storage::log::{Batch, SegmentNumber, Usage};
+use crate::storage::log::{self, Batch, SegmentNumber, Usage};
 use crate::vhost::Freed;
 
 /// After so many bytes free space is looked at, so that a small disk is not full before the next regular look.
@@ -61,8 +62,8 @@ pub(super) struct Outgoing<'a> {
     pub(super) definitions: &'a [DefinitionChange],
     /// It holds identities, or definitions that have not changed.
     pub(super) defines: bool,
-    /// Bytes for each place of each message in it.
-    pub(super) place_bytes: &'a [u32],
+    /// Where in it each place of each message is.
+    pub(super) extents: &'a [Extent],
     /// What is not alive any more from here on.
     pub(super) freed: &'a [Freed],
     /// Somebody waits for the position.
@@ -73,13 +74,14 @@ pub(super) struct Outgoing<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stored {
     pub(super) position: LogPosition,
-    segment: u32,
+    location: Location,
 }
 
 impl Stored {
-    /// Where a message of the batch is stored, for a place that takes so many bytes.
-    pub(super) fn home(self, bytes: u32) -> Home {
-        Home::new(self.segment, bytes)
+    /// Where a message of the batch is stored.
+    pub(super) fn home(self, Extent { begin, bytes }: Extent) -> Home {
+        let Location { segment, offset } = self.location;
+        Home::new(Location { segment, offset: offset + begin as u64 }, bytes)
     }
 }
 
@@ -107,13 +109,14 @@ impl Ledger {
 
     /// Appends a batch and counts what it brings and what it ends.
     pub(super) fn append(&self, outgoing: Outgoing<'_>) -> Stored {
-        let Outgoing { batch, vhost, definitions, defines, place_bytes, freed, waits } = outgoing;
+        let Outgoing { batch, vhost, definitions, defines, extents, freed, waits } = outgoing;
         let size = batch.size() as u64;
         let mut counts = self.counts.lock();
         let appended = self.storage.append(batch, vhost, definitions, waits);
-        let stored = Stored { position: appended.position, segment: number(appended.segment) };
-        counts.add(stored.segment, place_bytes, defines || !definitions.is_empty());
-        let begun = stored.segment > std::mem::replace(&mut counts.newest, stored.segment);
+        let stored = Stored { position: appended.position, location: location(appended.location) };
+        let segment = stored.location.segment;
+        counts.add(segment, extents, defines || !definitions.is_empty());
+        let begun = segment > std::mem::replace(&mut counts.newest, segment);
         if counts.free(freed) || begun {
             self.changed.notify_one();
         }
@@ -152,6 +155,11 @@ impl Ledger {
         counts.forget_useless();
     }
 
+    /// Up to where messages can be read again.
+    pub(super) fn written(&self) -> Location {
+        location(self.storage.log().written_until())
+    }
+
     /// The newest segment.
     pub(super) fn newest(&self) -> SegmentNumber {
         self.storage.log().usage().newest
@@ -159,13 +167,13 @@ impl Ledger {
 }
 
 impl Counts {
-    fn add(&mut self, segment: u32, place_bytes: &[u32], defines: bool) {
-        if place_bytes.is_empty() && !defines {
+    fn add(&mut self, segment: u32, extents: &[Extent], defines: bool) {
+        if extents.is_empty() && !defines {
             return;
         }
         let live = self.segments.entry(segment).or_default();
-        let bytes = place_bytes.iter().map(|bytes| u64::from(*bytes)).sum::<u64>();
-        live.places += place_bytes.len() as u64;
+        let bytes = extents.iter().map(|extent| u64::from(extent.bytes)).sum::<u64>();
+        live.places += extents.len() as u64;
         live.bytes += bytes;
         live.defines |= defines;
         self.bytes += bytes;
@@ -213,6 +221,11 @@ impl Counts {
     }
 }
 
+/// A location as queues know it.
+pub(super) fn location(location: log::Location) -> Location {
+    Location { segment: number(location.segment), offset: location.offset }
+}
+
 /// A segment's number as queues keep it.
 pub(super) fn number(segment: SegmentNumber) -> u32 {
     u32::try_from(segment.0).expect("4 billion segments are 16 million GiB")
@@ -227,7 +240,8 @@ mod tests {
     fn counts(segments: &[(u32, u64, bool)]) -> Counts {
         let mut counts = Counts::default();
         for &(segment, places, defines) in segments {
-            counts.add(segment, &vec![10; usize::try_from(places).unwrap()], defines);
+            let extent = Extent { begin: 0, bytes: 10 };
+            counts.add(segment, &vec![extent; usize::try_from(places).unwrap()], defines);
         }
         counts
     }

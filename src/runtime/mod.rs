@@ -11,6 +11,7 @@ mod journal;
 mod ledger;
 mod mailbox;
 mod memory;
+mod reading;
 mod reclaim;
 mod recovery;
 mod vhost_handle;

@@ -118,8 +118,8 @@ impl Slice<'_> {
             self.copy();
             self.vhost = Some(vhost);
         }
-        self.bytes += message.cost();
-        self.candidates.push(Candidate { message: message.clone(), places: queues.to_vec() });
+        self.bytes += placed.bytes;
+        self.candidates.push(Candidate { message: message.to_message(), places: queues.to_vec() });
     }
 
     fn copy(&mut self) {

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rustc_hash::FxHashMap;
 
-use super::ledger::{Live, number};
-use crate::model::{Message, QueueId, QueueName, Seq, VhostName};
-use crate::queue::{Home, Recovered};
+use super::journal::bytes_per_place;
+use super::ledger::{Live, location, number};
+use crate::model::{QueueId, QueueName, Seq, VhostName};
+use crate::queue::{Backlog, Home};
 use crate::storage::log::{Placed, Record, SegmentNumber, SeqRange, VhostId};
 use crate::vhost::{Restored, RestoredQueue};
 
@@ -32,14 +33,7 @@ struct ReplayedVhost {
 struct ReplayedQueue {
     name: Option<QueueName>,
     next: u64,
-    messages: BTreeMap<Seq, Kept>,
-}
-
-#[derive(Debug)]
-struct Kept {
-    message: Message,
-    home: Home,
-    redelivered: bool,
+    messages: Backlog,
 }
 
 /// What the records amount to.
@@ -57,29 +51,24 @@ pub struct Replayed {
 impl Replay {
     /// Takes the next record of the log.
     pub fn record(&mut self, placed: &Placed<'_>) {
-        let segment = number(placed.segment);
+        let segment = number(placed.location.segment);
         match placed.record {
-            Record::Publish { vhost, queues, message } => {
-                let bytes = message_bytes(message) / queues.len().max(1);
-                let home = Home::new(segment, u32::try_from(bytes.max(1)).unwrap_or(u32::MAX));
+            Record::Publish { vhost, queues, .. } => {
+                let home = Home::new(location(placed.location), bytes_per_place(placed.bytes, queues.len()));
                 for (queue, seq) in queues {
-                    self.queue(vhost, *queue).publish(*seq, message, home);
+                    self.queue(vhost, *queue).publish(*seq, home);
                 }
             }
             Record::Ack { vhost, queue, seqs } => {
                 for range in seqs {
                     self.each(vhost, queue, *range, |messages, seq| {
-                        messages.remove(&seq);
+                        messages.forget(seq);
                     });
                 }
             }
             Record::Return { vhost, queue, seqs } => {
                 for range in seqs {
-                    self.each(vhost, queue, *range, |messages, seq| {
-                        if let Some(kept) = messages.get_mut(&seq) {
-                            kept.redelivered = true;
-                        }
-                    });
+                    self.each(vhost, queue, *range, Backlog::mark);
                 }
             }
             Record::CreateQueue { vhost, queue, name } => {
@@ -112,7 +101,7 @@ impl Replay {
         vhost: VhostId,
         queue: QueueId,
         range: SeqRange,
-        mut act: impl FnMut(&mut BTreeMap<Seq, Kept>, Seq),
+        mut act: impl FnMut(&mut Backlog, Seq),
     ) {
         let queue = self.vhosts.get_mut(&vhost).and_then(|vhost| vhost.queues.get_mut(&queue));
         let Some(queue) = queue else { return };
@@ -121,7 +110,7 @@ impl Replay {
             return act(&mut queue.messages, range.first);
         }
         self.places.clear();
-        self.places.extend(queue.messages.range(range.first..=range.last).map(|(seq, _)| *seq));
+        self.places.extend(queue.messages.places(range.first, range.last));
         for seq in &self.places {
             act(&mut queue.messages, *seq);
         }
@@ -146,9 +135,12 @@ impl Replay {
                     named.insert(name, (id, kept));
                 }
             }
-            for (name, (id, kept)) in named {
-                let messages = replayed.count(kept.messages, clean_stop);
-                restored.queues.insert(name, RestoredQueue { id, next: Seq(kept.next), messages });
+            for (name, (id, ReplayedQueue { next, mut messages, .. })) in named {
+                replayed.count(&messages);
+                if !clean_stop {
+                    messages.mark_all();
+                }
+                restored.queues.insert(name, RestoredQueue { id, next: Seq(next), messages });
             }
             if let Some(name) = vhost.name {
                 replayed.vhosts.insert(name, (id, restored));
@@ -159,39 +151,22 @@ impl Replay {
 }
 
 impl ReplayedQueue {
-    fn publish(&mut self, seq: Seq, message: &Message, home: Home) {
+    fn publish(&mut self, seq: Seq, home: Home) {
         self.next = self.next.max(seq.0.saturating_add(1));
-        match self.messages.get_mut(&seq) {
-            // Copied forward from an old segment.
-            Some(kept) => kept.home = home,
-            None => {
-                self.messages.insert(seq, Kept { message: message.clone(), home, redelivered: false });
-            }
-        }
+        // It may be there, copied forward from an old segment.
+        self.messages.restore(seq, home);
     }
 }
 
 impl Replayed {
-    fn count(&mut self, messages: BTreeMap<Seq, Kept>, clean_stop: bool) -> Vec<Recovered> {
-        let recovered = messages.into_iter().map(|(seq, kept)| {
-            if let Some((segment, bytes)) = kept.home.stored() {
-                let live = self.segments.entry(segment).or_default();
-                live.places += 1;
-                live.bytes += u64::from(bytes);
-                self.messages += 1;
-            }
-            let redelivered = kept.redelivered || !clean_stop;
-            Recovered { seq, redelivered, home: kept.home, message: kept.message }
-        });
-        recovered.collect()
+    fn count(&mut self, messages: &Backlog) {
+        self.messages += messages.len();
+        for (segment, bytes) in messages.iter().filter_map(|(_, home, _)| home.stored()) {
+            let live = self.segments.entry(segment).or_default();
+            live.places += 1;
+            live.bytes += u64::from(bytes);
+        }
     }
-}
-
-/// About as many bytes as its record has.
-fn message_bytes(message: &Message) -> usize {
-    const FIELDS: usize = 16;
-    let names = message.exchange().len() + message.routing_key().len();
-    FIELDS + names + message.properties().len() + message.body().len()
 }
 
 #[cfg(test)]
@@ -199,7 +174,8 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::model::{LogPosition, MessageParts};
+    use crate::model::{LogPosition, Message, MessageParts};
+    use crate::storage::log;
 
     const VHOST: VhostId = VhostId(1);
     const QUEUE: QueueId = QueueId(3);
@@ -212,8 +188,8 @@ mod tests {
 
     impl Kit {
         fn record(&mut self, segment: u64, record: Record<'_>) {
-            let (segment, position) = (SegmentNumber(segment), LogPosition(1));
-            self.0.record(&Placed { segment, position, record });
+            let location = log::Location { segment: SegmentNumber(segment), offset: 64 };
+            self.0.record(&Placed { location, bytes: 40, position: LogPosition(1), record });
         }
 
         fn named(name: &str) -> Self {
@@ -227,7 +203,10 @@ mod tests {
             let parts = MessageParts { exchange: "", routing_key: "", properties: &[0, 0], persistent: true };
             let message = Message::new(parts, Bytes::from_static(b"body"));
             let queues: Vec<_> = places.iter().map(|(queue, seq)| (QueueId(*queue), Seq(*seq))).collect();
-            self.record(segment, Record::Publish { vhost: VHOST, queues: &queues, message: &message });
+            self.record(
+                segment,
+                Record::Publish { vhost: VHOST, queues: &queues, message: (&message).into() },
+            );
         }
 
         fn range(first: u64, last: u64) -> [SeqRange; 1] {
@@ -241,9 +220,9 @@ mod tests {
             queues.sort_by_key(|(_, kept)| kept.id);
             let mut places = 0;
             let shown = queues.into_iter().map(|(name, kept)| {
-                places += kept.messages.len() as u64;
-                let messages = kept.messages.iter().map(|message| {
-                    (message.seq.0, message.home.stored().expect("it was read").0, message.redelivered)
+                places += kept.messages.len();
+                let messages = kept.messages.iter().map(|(seq, home, redelivered)| {
+                    (seq.0, home.stored().expect("it was read").0, redelivered)
                 });
                 (name.as_str().to_owned(), kept.id.0, kept.next.0, messages.collect())
             });

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use ferrymq_protocol::table::Table;
@@ -59,15 +60,17 @@ struct World {
     broker: Broker,
     connection: ConnectionKey,
     channel: ChannelKey,
+    mailbox: Arc<Mailbox>,
     buffers: TurnBuffers,
     /// By queue, in order of place; what is held is not among them.
     ready: [BTreeMap<u64, Expected>; 3],
     held: Vec<Held>,
     next_id: u64,
     random: Random,
+    cache_bytes: u64,
 }
 
-fn start(path: &Path) -> Broker {
+fn start(path: &Path, cache_bytes: u64) -> Broker {
     let mut replay = Replay::default();
     let log = LogOptions { segment_bytes_min: 4 << 10, segment_bytes_max: 16 << 10, ..LogOptions::new(3) };
     let options = Options::new(path.to_owned(), log);
@@ -80,7 +83,7 @@ fn start(path: &Path) -> Broker {
         memory_watermark_bytes: 1 << 30,
         log_budget_bytes: BUDGET_BYTES,
         disk: DiskOptions { look: Box::new(|| Ok((1 << 40, 1 << 40))), free_limit_bytes: 0 },
-        vhost: VhostOptions { outbox_bytes: 1 << 20 },
+        vhost: VhostOptions { outbox_bytes: 1 << 20, cache_bytes },
     };
     let (broker, reports) = Broker::start(options, Authenticator::new(), found, &[VhostName::from("/")]);
     assert!(
@@ -93,17 +96,22 @@ fn start(path: &Path) -> Broker {
 impl World {
     fn new(seed: u64) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let broker = start(root.path());
+        let mut random = Random(seed);
+        // From nothing that may stay in memory to everything.
+        let cache_bytes = [0, 4 << 10, 1 << 20][random.below(3)];
+        let broker = start(root.path(), cache_bytes);
         let mut world = Self {
             root,
             broker,
             connection: ConnectionKey(0),
             channel: ChannelKey(0),
+            mailbox: Arc::default(),
             buffers: TurnBuffers::default(),
             ready: Default::default(),
             held: Vec::new(),
             next_id: 0,
-            random: Random(seed),
+            random,
+            cache_bytes,
         };
         world.connect();
         (0..QUEUES.len()).for_each(|queue| world.declare(queue));
@@ -112,7 +120,8 @@ impl World {
 
     fn connect(&mut self) {
         let vhost = self.broker.vhost("/").expect("it exists");
-        self.connection = vhost.attach(std::sync::Arc::default());
+        self.mailbox = Arc::default();
+        self.connection = vhost.attach(Arc::clone(&self.mailbox));
         match self.ask(Request::OpenChannel) {
             Reply::ChannelOpened(channel) => self.channel = channel,
             other => panic!("{other:?}"),
@@ -127,7 +136,13 @@ impl World {
     }
 
     fn ask(&mut self, request: Request) -> Reply {
-        let events = self.turn(vec![Command::Request { channel: ChannelNumber(1), request }]);
+        let mut events = self.turn(vec![Command::Request { channel: ChannelNumber(1), request }]);
+        while events.is_empty() {
+            // A get whose message has to be read is answered later.
+            let bell = self.mailbox.rung();
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(bell));
+            events = self.turn(Vec::new());
+        }
         match events.into_iter().next() {
             Some(Event::Replied { result: Ok(reply), .. }) => reply,
             other => panic!("{other:?}"),
@@ -244,7 +259,7 @@ impl World {
         self.broker.storage().shutdown(clean).expect("the disk takes it");
         let root = tempfile::tempdir().unwrap();
         copy(self.root.path(), root.path());
-        self.broker = start(root.path());
+        self.broker = start(root.path(), self.cache_bytes);
         self.root = root;
         self.return_held();
         for ready in &mut self.ready {

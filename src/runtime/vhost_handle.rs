@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Notify;
-use tracing::warn;
+use tokio::sync::{Notify, mpsc};
+use tracing::{error, warn};
 
 use super::Mailbox;
 use super::journal::Scribe;
@@ -20,8 +20,8 @@ use crate::storage::log::VhostId;
 use crate::telemetry::printable;
 use crate::topology::Topology;
 use crate::vhost::{
-    Command, Conflict, Effects, Event, Freed, IneffectiveArguments, Journal, OperatorReport,
-    OperatorTopology, Vhost,
+    Command, Conflict, Effects, Event, Freed, IneffectiveArguments, Journal, Lost, OperatorReport,
+    OperatorTopology, Read, Vhost,
 };
 
 /// One vhost, shared by its connections.
@@ -37,6 +37,8 @@ pub struct VhostHandle {
     work_left: Notify,
     /// What is gone and takes long to free.
     garbage: Mutex<Vec<Detached>>,
+    /// Takes what is to be read.
+    reads: mpsc::UnboundedSender<Read>,
 }
 
 /// What the lock protects.
@@ -66,7 +68,13 @@ pub(super) struct TurnBuffers {
 }
 
 impl VhostHandle {
-    pub(super) fn new(id: VhostId, vhost: Vhost, ledger: Arc<Ledger>) -> Self {
+    /// A vhost, whose reads go to the sender's other end.
+    pub(super) fn new(
+        id: VhostId,
+        vhost: Vhost,
+        ledger: Arc<Ledger>,
+        reads: mpsc::UnboundedSender<Read>,
+    ) -> Self {
         Self {
             name: vhost.name().clone(),
             id,
@@ -76,6 +84,7 @@ impl VhostHandle {
             ledger,
             work_left: Notify::new(),
             garbage: Mutex::default(),
+            reads,
         }
     }
 
@@ -147,6 +156,9 @@ impl VhostHandle {
             let guard = AbortOnPanic;
             change(&mut state.vhost, effects);
             let turned = self.publish(&mut state, effects);
+            if state.vhost.fills_cache() {
+                state.vhost.page_out(self.ledger.written(), effects);
+            }
             std::mem::forget(guard);
             turned
         };
@@ -161,6 +173,17 @@ impl VhostHandle {
         for IneffectiveArguments { queue, arguments } in effects.ineffective.drain(..) {
             warn!(
                 "queue {}: {arguments} accepted and stored, without effect in this release",
+                printable(queue.as_str())
+            );
+        }
+        for read in effects.reads.drain(..) {
+            // Without a reader the broker has ended.
+            let _ = self.reads.send(read);
+        }
+        for Lost { queue, messages } in effects.lost.drain(..) {
+            error!(
+                "queue {}: {messages} messages are lost, the message log is damaged where they were; \
+                 `ferrymq fsck` on the stopped broker's data directory says more",
                 printable(queue.as_str())
             );
         }
@@ -245,12 +268,12 @@ impl VhostHandle {
             vhost: &self.name,
             definitions,
             defines: scribe.defines,
-            place_bytes: &scribe.place_bytes,
+            extents: &scribe.extents,
             freed,
             waits,
         });
-        for (&(queue, seq), &bytes) in scribe.places.iter().zip(&scribe.place_bytes) {
-            vhost.store(queue, seq, stored.home(bytes));
+        for (&(queue, seq), &extent) in scribe.places.iter().zip(&scribe.extents) {
+            vhost.store(queue, seq, stored.home(extent));
         }
         scribe.clear();
         stored.position

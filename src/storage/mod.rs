@@ -229,7 +229,7 @@ pub fn open(options: &Options, visitor: &mut dyn FnMut(Placed<'_>)) -> Result<Op
         told.batch(placed.position);
         match placed.record {
             Record::Define { key, value } => {
-                defined_in.insert(placed.segment);
+                defined_in.insert(placed.location.segment);
                 told.define(placed.position, key, value);
             }
             _ => visitor(placed),

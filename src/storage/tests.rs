@@ -15,7 +15,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::log::SegmentNumber;
+use super::log::{Location, SegmentNumber};
 use super::record::tests::any_definition;
 use super::*;
 use crate::model::{
@@ -107,7 +107,10 @@ impl Writer {
         if !changes.is_empty() {
             last.0 += 1;
             let changes = changes.iter().map(|change| RecordChange::new(vhost, change)).collect();
-            self.store.follow(changes, || Appended { position: *last, segment: SegmentNumber(1) });
+            self.store.follow(changes, || Appended {
+                position: *last,
+                location: Location { segment: SegmentNumber(1), offset: 0 },
+            });
         }
         *last
     }

@@ -149,6 +149,8 @@ impl Vhost {
         let purged = slot.queue.purge();
         let messages = purged.remaining();
         effects.purged.push(purged);
+        // Whoever waits for a message of it waits in vain.
+        self.mark_dirty(id);
         Ok(Reply::QueuePurged { messages })
     }
 
@@ -179,6 +181,8 @@ impl Vhost {
             self.connections.connection(owner).exclusive_queues.retain(|owned| owned != name);
         }
         let Some(slot) = self.queues.remove(&id) else { return };
+        self.cache.forget(&slot);
+        self.give_up_gets(id, effects);
         if slot.durable {
             effects.journal.entries.push(Entry::Deleted(id));
         }

@@ -3,7 +3,7 @@
 //! Invariant: events of one connection are in the order in which they happened; a consumer's
 //! [`Reply::Consuming`] stands before its first delivery.
 
-use super::Journal;
+use super::{Journal, Lost, Read};
 use crate::model::{
     ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, DefinitionChange, Message, QueueId, QueueName, Seq,
 };
@@ -148,6 +148,10 @@ pub struct Effects {
     pub purged: Vec<Detached>,
     /// The same for queues that are gone.
     pub deleted: Vec<Queue>,
+    /// Messages to be read.
+    pub reads: Vec<Read>,
+    /// Queues that have lost messages: to be said loudly.
+    pub lost: Vec<Lost>,
     /// Work was left for later slices ([`super::Vhost::work`]).
     pub more_work: bool,
 }

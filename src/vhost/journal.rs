@@ -143,20 +143,13 @@ impl Places {
 impl Vhost {
     /// Whether a message of this turn is still in its place, so that it has to be stored.
     #[must_use]
-    pub fn awaits_home(&mut self, queue: QueueId, seq: Seq) -> bool {
+    pub fn awaits_home(&self, queue: QueueId, seq: Seq) -> bool {
         self.kept(queue, seq).is_some_and(|kept| kept.home == Home::AWAITED)
     }
 
     /// The message in this place of a queue; none if it is gone.
     #[must_use]
-    pub fn kept(&mut self, queue: QueueId, seq: Seq) -> Option<Kept> {
-        self.queues.get_mut(&queue)?.queue.kept(seq)
-    }
-
-    /// The message in this place is stored here.
-    pub fn store(&mut self, queue: QueueId, seq: Seq, home: Home) {
-        if let Some(slot) = self.queues.get_mut(&queue) {
-            slot.queue.store(seq, home);
-        }
+    pub fn kept(&self, queue: QueueId, seq: Seq) -> Option<Kept> {
+        self.queues.get(&queue)?.queue.kept(seq)
     }
 }

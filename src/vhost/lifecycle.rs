@@ -6,32 +6,42 @@ use super::connections::Channel;
 use super::state::{Release, SLICE_MESSAGES, Vhost};
 use super::{Consume, Effects, Event, Get, Got, Outcome, Reply, ReplyToken};
 use crate::model::{ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, QueueId, QueueName};
-use crate::queue::ConsumerOptions;
+use crate::queue::{self, Asked, ConsumerOptions};
 use crate::topology::Refusal;
 
 impl Vhost {
     pub(super) fn get(
         &mut self,
         connection: ConnectionKey,
-        get: &Get,
+        number: ChannelNumber,
+        get: Get,
         effects: &mut Effects,
-    ) -> Result<Reply, Refusal> {
+    ) -> Result<Option<Reply>, Refusal> {
         let id = self.topology.check_queue(get.queue.as_str(), connection)?.id;
-        let Some(slot) = self.queues.get_mut(&id) else { return Ok(Reply::Got(None)) };
-        let Some(taken) = slot.queue.get(get.channel, get.no_ack) else { return Ok(Reply::Got(None)) };
-        let remaining = slot.queue.ready();
+        // Whoever waits already comes first.
+        let got = if self.waiting.contains_key(&id) { None } else { self.take(id, &get, effects) };
+        if got.is_none() {
+            self.wait_for_message(id, (connection, number), get);
+        }
+        Ok(got.map(Reply::Got))
+    }
+
+    /// What a get finds, or nothing if that has to be read first.
+    pub(super) fn take(&mut self, id: QueueId, get: &Get, effects: &mut Effects) -> Option<Option<Got>> {
+        let Some(slot) = self.queues.get_mut(&id) else { return Some(None) };
+        let taken = match slot.queue.get(get.channel, get.no_ack) {
+            Asked::Empty => return Some(None),
+            Asked::Absent => return None,
+            Asked::Got(taken) => taken,
+        };
+        self.cache.count(slot);
         if get.no_ack {
             effects.journal.gone(id, taken.seq, taken.home);
         } else {
             self.note_holder(get.channel, id);
         }
-        Ok(Reply::Got(Some(Got {
-            queue: id,
-            seq: taken.seq,
-            redelivered: taken.redelivered,
-            remaining,
-            message: taken.message,
-        })))
+        let queue::Got { seq, redelivered, remaining, message, .. } = taken;
+        Some(Some(Got { queue: id, seq, redelivered, remaining, message }))
     }
 
     pub(super) fn consume(
@@ -154,6 +164,7 @@ impl Vhost {
         answer: Option<(ConnectionKey, ChannelNumber)>,
         effects: &mut Effects,
     ) {
+        self.forget_gets(key);
         let (channel, connection) = self.connections.both(key);
         connection.channels.retain(|open| *open != key);
         let Channel { consumers, replies, number, holds_in, connection: connection_key, .. } = channel;

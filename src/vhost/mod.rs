@@ -4,6 +4,7 @@
 //! Out: [`Event`]s in one outbox per connection, and [`Effects`] for the runtime to perform.
 //! Pure: it is called under its lock, once per burst, and never waits.
 
+mod cache;
 mod command;
 mod connections;
 mod counters;
@@ -18,6 +19,7 @@ mod state;
 mod tests;
 
 pub use crate::model::Outcome;
+pub use cache::{Lost, Read, ReadResult};
 pub use command::{Command, Consume, Get, Publish, ReplyToken, Request, Settlement};
 pub use counters::ExchangeCounters;
 pub use event::{Delivery, Effects, Event, Got, IneffectiveArguments, Reply};

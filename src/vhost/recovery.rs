@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 use super::state::{QueueSlot, Vhost};
 use super::{Entry, ExchangeCounters, Journal, VhostOptions};
 use crate::model::{Definition, QueueDefinition, QueueId, QueueName, Seq, VhostName};
-use crate::queue::Recovered;
+use crate::queue::Backlog;
 use crate::topology::Refusal;
 
 /// What is there at start.
@@ -33,8 +33,8 @@ pub struct RestoredQueue {
     pub id: QueueId,
     /// No message was ever in this place or a higher one.
     pub next: Seq,
-    /// Its messages, in order of place.
-    pub messages: Vec<Recovered>,
+    /// Its messages.
+    pub messages: Backlog,
 }
 
 /// What came of a vhost's restoration, besides the vhost.
@@ -43,7 +43,7 @@ pub struct RestoreReport {
     /// Definitions that the topology refuses, each with its reason; the others are in force.
     pub refused: Vec<(Definition, Refusal)>,
     /// Queues that kept messages and are not defined, with how many; they are gone.
-    pub undefined: Vec<(QueueName, usize)>,
+    pub undefined: Vec<(QueueName, u64)>,
     /// What is to be stored before anything else.
     pub journal: Journal,
 }
@@ -61,8 +61,8 @@ impl Vhost {
                     let kept = queues.remove(&queue.name).expect("it was just seen");
                     if marks_unknown {
                         // Otherwise a clean stop would say that those which nobody gets until then have no mark.
-                        let marked = kept.messages.iter().filter(|message| message.redelivered);
-                        marked.for_each(|message| report.journal.came_back(kept.id, message.seq));
+                        let marked = kept.messages.iter().filter(|(_, _, redelivered)| *redelivered);
+                        marked.for_each(|(seq, ..)| report.journal.came_back(kept.id, seq));
                     }
                     vhost.restore_queue(queue.clone(), kept)
                 }
@@ -74,7 +74,7 @@ impl Vhost {
         }
         for (name, kept) in queues {
             report.journal.entries.push(Entry::Deleted(kept.id));
-            for home in kept.messages.iter().filter_map(|message| message.home.stored()) {
+            for home in kept.messages.iter().filter_map(|(_, home, _)| home.stored()) {
                 report.journal.freed(home.0, home.1);
             }
             report.undefined.push((name, kept.messages.len()));
@@ -92,7 +92,7 @@ impl Vhost {
         self.topology.declare_queue(definition, kept.id, None)?;
         let entry = self.topology.queue(name.as_str()).expect("it was just declared");
         let mut slot = QueueSlot::new(kept.id, Arc::clone(&entry.definition));
-        slot.queue.recover(kept.messages.into_iter(), kept.next);
+        slot.queue.recover(kept.messages, kept.next);
         self.queues.insert(kept.id, slot);
         Ok(())
     }

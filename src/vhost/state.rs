@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::cache::{Cache, WaitingGet};
 use super::connections::Connections;
 use super::counters::ExchangeCounters;
 use super::{Command, Effects, Event, Publish, Reply, ReplyToken, Request, Settlement};
@@ -28,6 +29,9 @@ pub struct VhostOptions {
     /// Bytes of deliveries one connection may have on their way out, besides the one that crosses the line;
     /// beyond it its consumers wait until it reads.
     pub outbox_bytes: usize,
+    /// Memory that ready messages may take which the log has as well, in bytes; beyond it the oldest of them leave it,
+    /// to be read again when they are due.
+    pub cache_bytes: u64,
 }
 
 /// One vhost.
@@ -46,6 +50,9 @@ pub struct Vhost {
     /// Queues to dispatch before the turn ends.
     dirty: Vec<QueueId>,
     pub(super) releases: VecDeque<Release>,
+    pub(super) cache: Cache,
+    /// Gets whose messages are being read, by queue.
+    pub(super) waiting: FxHashMap<QueueId, VecDeque<WaitingGet>>,
 }
 
 /// A queue in its vhost.
@@ -57,6 +64,8 @@ pub(super) struct QueueSlot {
     pub(super) durable: bool,
     /// It stands in [`Vhost::dirty`].
     dirty: bool,
+    /// What it last counted for in [`Vhost::cache`].
+    pub(super) counted_bytes: u64,
 }
 
 /// A closed channel whose messages are still returning to their queues.
@@ -71,7 +80,13 @@ pub(super) struct Release {
 
 impl QueueSlot {
     pub(super) fn new(id: QueueId, definition: Arc<QueueDefinition>) -> Self {
-        Self { queue: Queue::new(id), durable: definition.durable, definition, dirty: false }
+        Self {
+            queue: Queue::new(id),
+            durable: definition.durable,
+            definition,
+            dirty: false,
+            counted_bytes: 0,
+        }
     }
 }
 
@@ -91,6 +106,8 @@ impl Vhost {
             cancelled: Vec::new(),
             dirty: Vec::new(),
             releases: VecDeque::new(),
+            cache: Cache::default(),
+            waiting: FxHashMap::default(),
         }
     }
 
@@ -306,7 +323,21 @@ impl Vhost {
     fn dispatch(&mut self, id: QueueId, effects: &mut Effects) {
         let Some(slot) = self.queues.get_mut(&id) else { return };
         slot.dirty = false;
+        if !self.waiting.is_empty() {
+            self.serve_gets(id, effects);
+        }
+        let has_absent = self.hand_out(id, effects);
+        if let Some(needed) = has_absent {
+            self.ask_for(id, needed, effects);
+        }
+    }
+
+    /// Says whether messages are taken, if some are not in memory.
+    fn hand_out(&mut self, id: QueueId, effects: &mut Effects) -> Option<bool> {
+        let forget_before = self.forget_before();
+        let slot = self.queues.get_mut(&id)?;
         let queue = &mut slot.queue;
+        let mut taken = false;
         while let Some(consumer) = queue.front_consumer() {
             let (channel, connection) = self.connections.both(consumer.channel);
             if connection.is_full() {
@@ -319,7 +350,8 @@ impl Vhost {
                 queue.park_front();
                 continue;
             }
-            let Some(dispatched) = queue.deliver_front() else { return };
+            taken = true;
+            let Some(dispatched) = queue.deliver_front(forget_before) else { break };
             if dispatched.consumer.no_ack {
                 effects.journal.gone(id, dispatched.seq, dispatched.home);
             } else {
@@ -335,6 +367,8 @@ impl Vhost {
             });
             wake(channel.connection, connection, effects);
         }
+        self.cache.count(slot);
+        slot.queue.has_absent().then_some(taken)
     }
 
     /// Puts an event into a connection's outbox.
@@ -383,7 +417,7 @@ impl Vhost {
                 self.delete_queue(connection, &name, if_unused, if_empty, effects)?
             }
             Request::PurgeQueue(name) => self.purge_queue(connection, &name, effects)?,
-            Request::Get(get) => self.get(connection, &get, effects)?,
+            Request::Get(get) => return self.get(connection, number, get, effects),
             Request::Consume(consume) => self.consume(connection, number, &consume)?,
             Request::ConsumeReplies { channel, consumer, token } => {
                 self.consume_replies(channel, consumer, token)?

@@ -21,7 +21,7 @@ impl Kit {
     }
 
     fn with_outbox(outbox_bytes: usize) -> Self {
-        let options = VhostOptions { outbox_bytes };
+        let options = VhostOptions { outbox_bytes, cache_bytes: 1 << 20 };
         let (vhost, _) = Vhost::restore(VhostName::from("/"), options, Restored::default());
         Self { vhost, effects: Effects::default() }
     }
@@ -432,8 +432,11 @@ fn durable_definitions_are_recorded_and_restored() {
         })
         .collect();
     let definitions = Restored { definitions: stored.clone(), ..Restored::default() };
-    let (restored, report) =
-        Vhost::restore(VhostName::from("/"), VhostOptions { outbox_bytes: 1 }, definitions);
+    let (restored, report) = Vhost::restore(
+        VhostName::from("/"),
+        VhostOptions { outbox_bytes: 1, cache_bytes: 1 << 20 },
+        definitions,
+    );
     assert_eq!((stored.len(), report.refused.len()), (2, 0));
     let route = restored.topology().route("amq.direct", "k", None, &[]).expect("it exists");
     assert_eq!(route.targets, Targets::One(restored.topology().queue("d").expect("restored").id));

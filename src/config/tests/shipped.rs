@@ -137,7 +137,7 @@ fn the_bounds_it_names_hold_exactly() {
         }
         comment.clear();
     }
-    assert_eq!(checked, 13, "options with bounds");
+    assert_eq!(checked, 14, "options with bounds");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::{consumer, home, message, number};
+use super::{KEEP_ALL, consumer, get, home, message, number};
 use crate::model::{ChannelKey, ConsumerKey, Outcome, QueueId, Seq};
 use crate::queue::{ConsumerOptions, ExclusiveUse, Queue, QueueCounters, Released};
 
@@ -274,7 +274,7 @@ impl Pair {
 
     fn deliver(&mut self) {
         let Self { queue, reference } = self;
-        let dispatched = queue.deliver_front();
+        let dispatched = queue.deliver_front(KEEP_ALL);
         let shown = dispatched.as_ref().map(|dispatched| {
             assert_eq!(number(&dispatched.message), dispatched.seq.0);
             assert_eq!(dispatched.home, home(dispatched.seq.0));
@@ -289,7 +289,7 @@ impl Pair {
 
     fn get(&mut self, channel: u64, no_ack: bool) {
         let Self { queue, reference } = self;
-        let got = queue.get(ChannelKey(channel), no_ack);
+        let got = get(queue, ChannelKey(channel), no_ack);
         if reference.ready.is_empty() {
             assert!(got.is_none());
             reference.counters.got_empty += 1;

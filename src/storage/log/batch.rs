@@ -2,9 +2,8 @@
 //!
 //! Invariant: a batch comes back from a crash as a whole or not at all.
 
-use crc32c::crc32c;
-
-use super::format::{self, BATCH_HEADER_BYTES, BatchHeader, padded};
+use super::format::{self, BATCH_HEADER_BYTES, BatchHeader};
+use super::frame;
 use super::record::{self, Record};
 
 /// A larger buffer is given back after its batch was appended.
@@ -15,11 +14,13 @@ const KEEP_BYTES: usize = 1 << 20;
 pub struct Batch {
     /// Room for the header, then the records.
     pub(super) bytes: Vec<u8>,
+    /// Over the frames of the records so far.
+    sum: u32,
 }
 
 impl Default for Batch {
     fn default() -> Self {
-        Self { bytes: vec![0; BATCH_HEADER_BYTES] }
+        Self { bytes: vec![0; BATCH_HEADER_BYTES], sum: 0 }
     }
 }
 
@@ -30,10 +31,23 @@ impl Batch {
         Self::default()
     }
 
-    /// Encodes a record at the end. Costs a copy of its bytes, and an allocation only while the batch outgrows
-    /// all earlier ones.
-    pub fn push(&mut self, record: &Record<'_>) {
+    /// Encodes a record at the end, and says where it stands from the beginning of the batch. Costs a copy of its
+    /// bytes and a sum over them, and an allocation only while the batch outgrows all earlier ones.
+    pub fn push(&mut self, record: &Record<'_>) -> usize {
+        let at = self.bytes.len();
+        frame::begin(&mut self.bytes);
         record::put(record, &mut self.bytes);
+        self.sum = frame::end(&mut self.bytes, at, self.sum);
+        at
+    }
+
+    /// Like [`Self::push`], with bytes that need not be a record.
+    #[cfg(test)]
+    pub(super) fn push_bytes(&mut self, record: &[u8]) {
+        let at = self.bytes.len();
+        frame::begin(&mut self.bytes);
+        self.bytes.extend_from_slice(record);
+        self.sum = frame::end(&mut self.bytes, at, self.sum);
     }
 
     /// Whether nothing was pushed since the last append.
@@ -48,12 +62,10 @@ impl Batch {
         self.bytes.len() - BATCH_HEADER_BYTES
     }
 
-    /// Adds up and pads the records: what can be done before the batch has its place.
+    /// Says in the header what the records are: what can be said before the batch has its place.
     pub(super) fn finish(&mut self) {
-        let length = self.size();
-        let sum = crc32c(&self.bytes[BATCH_HEADER_BYTES..]);
-        self.bytes.resize(BATCH_HEADER_BYTES + padded(length), 0);
-        let header = BatchHeader { length: length as u64, sum, ordinal: 0, position: 0, durable: 0 };
+        let header =
+            BatchHeader { length: self.size() as u64, sum: self.sum, ordinal: 0, position: 0, durable: 0 };
         header.put(&mut self.bytes);
     }
 
@@ -66,5 +78,6 @@ impl Batch {
     pub fn clear(&mut self) {
         self.bytes.truncate(BATCH_HEADER_BYTES);
         self.bytes.shrink_to(KEEP_BYTES);
+        self.sum = 0;
     }
 }

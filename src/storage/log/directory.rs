@@ -52,8 +52,8 @@ impl Directory {
                 // A file under another's name is not that segment.
                 HeaderState::Good(header) => Some(header).filter(|header| header.number == number),
                 HeaderState::Bad => None,
-                HeaderState::Newer(version) => {
-                    return Err(OpenError::NewerFormat {
+                HeaderState::Other(version) => {
+                    return Err(OpenError::OtherFormat {
                         path: directory.file_system.path().join(name),
                         version,
                     });

@@ -1,7 +1,7 @@
 //! The bytes of a segment: a header, twice, and batches.
 //!
 //! Each batch header has a sum of its own, seeded with the segment it was written for, and vouches for the sum of
-//! the records behind it. So bytes of another segment never parse, however a file was recycled, and a batch with
+//! the frames of the records behind it. So bytes of another segment never parse, however a file was recycled, and a batch with
 //! damaged records still says where the next one begins. Invariant: every offset and field here is stored and
 //! never changed without a new [`VERSION`]. Numbers are little-endian.
 //!
@@ -21,8 +21,9 @@ pub(super) const BATCH_HEADER_BYTES: usize = 40;
 pub(super) const ALIGNMENT: usize = 8;
 
 const MAGIC: &[u8; 8] = b"FERRYLOG";
-/// The newest version of the format, and the only one there is.
-pub(super) const VERSION: u32 = 1;
+/// The version of the format, and the only one that is read: what wrote 1, in which records had no frames, was never
+/// released.
+pub(super) const VERSION: u32 = 2;
 /// Where the header stands: in two sectors, so that neither rot nor a torn sector loses a segment.
 const HEADER_COPIES: [usize; 2] = [0, 512];
 const HEADER_LENGTH: usize = 40;
@@ -43,8 +44,8 @@ pub(super) struct SegmentHeader {
 pub(super) enum HeaderState {
     /// A segment of this release.
     Good(SegmentHeader),
-    /// A segment of a later release.
-    Newer(u32),
+    /// A segment of another release.
+    Other(u32),
     /// Neither copy of the header is one.
     Bad,
 }
@@ -89,8 +90,8 @@ fn decode_copy(copy: &[u8]) -> HeaderState {
     if copy[..8] != *MAGIC || u32_at(copy, 36) != crc32c(&copy[..36]) {
         return HeaderState::Bad;
     }
-    if version > VERSION {
-        return HeaderState::Newer(version);
+    if version != VERSION {
+        return HeaderState::Other(version);
     }
     HeaderState::Good(SegmentHeader {
         number: SegmentNumber(u64_at(copy, 12)),
@@ -109,9 +110,9 @@ pub(super) struct Seed {
 /// What stands before the records of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BatchHeader {
-    /// Bytes of records, without padding.
+    /// Bytes of framed records.
     pub(super) length: u64,
-    /// The sum of the records.
+    /// The sum of the records' frames.
     pub(super) sum: u32,
     /// How many batches of the segment stand before it.
     pub(super) ordinal: u32,
@@ -170,7 +171,7 @@ pub(super) fn padded(length: usize) -> usize {
     length.next_multiple_of(ALIGNMENT)
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(*bytes[at..].first_chunk().expect("the field lies in the header"))
 }
 

@@ -32,6 +32,7 @@ mod check;
 mod directory;
 mod file_system;
 mod format;
+mod frame;
 mod record;
 mod recovery;
 mod repair;
@@ -39,6 +40,7 @@ mod replay;
 mod reread;
 mod scan;
 mod segments;
+mod shared;
 mod writer;
 mod zeroing;
 
@@ -52,8 +54,9 @@ pub use appender::{Log, ShutdownError};
 pub use batch::Batch;
 pub use check::{CheckReport, SegmentReport, check};
 pub use file_system::{FileSystem, LogFile, OsFileSystem};
-pub use record::{Record, RecordError, SeqRange};
+pub use record::{Record, RecordError, SeqRange, StoredMessage};
 pub use repair::{RepairReport, RepairedSegment, repair};
+pub use reread::Wanted;
 
 use crate::model::LogPosition;
 
@@ -121,20 +124,31 @@ impl LogOptions {
     }
 }
 
+/// A byte of the log. They ascend in the order in which the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Location {
+    /// In which segment.
+    pub segment: SegmentNumber,
+    /// Where in it.
+    pub offset: u64,
+}
+
 /// Where a batch went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
     /// What a reply about the batch waits for.
     pub position: LogPosition,
-    /// The segment that has to stay as long as a message published in the batch lives.
-    pub segment: SegmentNumber,
+    /// Where the batch begins. Its segment has to stay as long as a message published in the batch lives.
+    pub location: Location,
 }
 
 /// A record as it is replayed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Placed<'a> {
     /// Where it is stored.
-    pub segment: SegmentNumber,
+    pub location: Location,
+    /// How many bytes it takes up there.
+    pub bytes: usize,
     /// Its batch's position.
     pub position: LogPosition,
     /// What it says.
@@ -218,14 +232,13 @@ pub enum OpenError {
         /// What the operating system said.
         source: io::Error,
     },
-    /// A later release wrote it.
+    /// Another release wrote it.
     #[error(
-        "'{}' has format {version} of the message log, this release reads up to format {}: start the release that \
-         wrote it, or a later one",
+        "'{}' has format {version} of the message log, this release reads format {}: start the release that wrote it",
         path.display(),
         format::VERSION
     )]
-    NewerFormat {
+    OtherFormat {
         /// The segment.
         path: PathBuf,
         /// Its format.

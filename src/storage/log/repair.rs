@@ -11,11 +11,10 @@
 use std::io;
 use std::sync::Arc;
 
-use crc32c::crc32c;
-
 use super::directory::Directory;
 use super::file_system::{FileSystem, LogFile};
 use super::format::{BATCH_HEADER_BYTES, BatchHeader, HEADER_BYTES, Seed, SegmentHeader, padded, seal};
+use super::frame;
 use super::replay::{Visited, Walk, walk};
 use super::scan::{Found, Scan, Window, read_full};
 use super::segments::{segment_name, unnamed_name};
@@ -179,7 +178,8 @@ impl<'a> Out<'a> {
 
     fn batch(&mut self, records: &[u8], place: Place, seed: Seed) -> io::Result<()> {
         let Place { position, ordinal, durable } = place;
-        let (begin, length, sum) = (self.bytes.len(), records.len(), crc32c(records));
+        let (begin, length) = (self.bytes.len(), records.len());
+        let sum = frame::sum(records).expect("they were read whole, or there are none");
         self.bytes.resize(begin + BATCH_HEADER_BYTES, 0);
         BatchHeader { length: length as u64, sum, ordinal, position, durable }.put(&mut self.bytes[begin..]);
         self.bytes.extend_from_slice(records);

@@ -150,7 +150,7 @@ impl Replay<'_> {
             }
             self.last = Some(found.header.position);
             self.end = Some((segment.number, found.end));
-            self.hand_out(segment.number, scan.records(&found)).map_err(|source| {
+            self.hand_out(segment.number, &found, scan.records(&found)).map_err(|source| {
                 let path = directory.file_system.path().join(segment_name(segment.number));
                 OpenError::Record { path, offset: found.begin, source }
             })?;
@@ -206,14 +206,19 @@ impl Replay<'_> {
         self.report.torn_tail.get_or_insert(TornTail { segment, offset, ignored_batches: 0 })
     }
 
-    fn hand_out(&mut self, segment: SegmentNumber, records: &[u8]) -> Result<(), record::RecordError> {
+    fn hand_out(
+        &mut self,
+        segment: SegmentNumber,
+        found: &Found,
+        records: &[u8],
+    ) -> Result<(), record::RecordError> {
         let position = LogPosition(self.last.unwrap_or(0));
         let clean_stop = &mut self.report.clean_stop;
         let visitor = &mut self.visitor;
         *clean_stop = false;
-        self.report.records += record::read_all(records, &mut self.scratch, &mut |record| {
-            *clean_stop = record == Record::CleanStop;
-            visitor(Placed { segment, position, record });
+        self.report.records += record::read_all(records, &mut self.scratch, &mut |extent, record| {
+            *clean_stop = matches!(record, Record::CleanStop);
+            visitor(found.placed(segment, extent, position, record));
         })?;
         self.report.batches += 1;
         Ok(())

@@ -6,10 +6,12 @@
 
 use std::io;
 
-use crc32c::crc32c;
-
 use super::file_system::LogFile;
 use super::format::{ALIGNMENT, BATCH_HEADER_BYTES, BatchHeader, HEADER_BYTES, Seed, padded};
+use super::frame::{self, Extent};
+use super::record::Record;
+use super::{Location, Placed, SegmentNumber};
+use crate::model::LogPosition;
 
 /// Bytes that are read at a time: enough to spare system calls, few enough to stay in the processor's cache until
 /// they are added up and decoded. So few in tests that batches lie across the borders of windows.
@@ -25,6 +27,21 @@ pub(super) struct Found {
     pub(super) end: u64,
     /// Bytes of its records.
     length: usize,
+}
+
+impl Found {
+    /// One of its records.
+    pub(super) fn placed<'a>(
+        &self,
+        segment: SegmentNumber,
+        extent: Extent,
+        position: LogPosition,
+        record: Record<'a>,
+    ) -> Placed<'a> {
+        let offset = self.begin + (BATCH_HEADER_BYTES + extent.begin) as u64;
+        let location = Location { segment, offset };
+        Placed { location, bytes: extent.end - extent.begin, position, record }
+    }
 }
 
 /// A part of a file in memory; reused from one segment to the next.
@@ -105,7 +122,7 @@ impl<'a> Scan<'a> {
             };
             let begin = self.at;
             let records = self.window.from(self.file, begin, BATCH_HEADER_BYTES + length)?;
-            let sum = records.get(BATCH_HEADER_BYTES..BATCH_HEADER_BYTES + length).map(crc32c);
+            let sum = records.get(BATCH_HEADER_BYTES..BATCH_HEADER_BYTES + length).and_then(frame::sum);
             // The header is right about the length even if the records are damaged.
             self.at = begin + (BATCH_HEADER_BYTES + padded(length)) as u64;
             if sum == Some(header.sum) {

@@ -9,12 +9,12 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use super::appender::{Chunk, Close, Shared, Work};
 use super::file_system::LogFile;
 use super::format::{Seed, SegmentHeader, seal};
 use super::record::Record;
 use super::segments::{SegmentFiles, WriteError};
-use super::{Durability, LogOptions, SegmentNumber, Space};
+use super::shared::{Chunk, Close, Shared, Work};
+use super::{Durability, Location, LogOptions, SegmentNumber, Space};
 
 /// Bytes per sync up to which writing zeros ahead gains more than the disk loses by writing everything twice: where
 /// somebody waits for single messages. At a window of 1,000 messages of 1 KiB it took a third of the broker's CPU.
@@ -119,7 +119,7 @@ impl Writer {
     fn commit(&mut self, shared: &Shared, work: &mut Work) -> Result<(), WriteError> {
         self.backlog.extend(work.chunks.drain(..));
         self.files.collect()?;
-        let mut full = self.write_backlog()?;
+        let mut full = self.write_backlog(shared)?;
         shared.recycle(&mut self.done);
         if self.durability == Durability::Write {
             shared.publish(self.written);
@@ -146,9 +146,9 @@ impl Writer {
     }
 
     /// Writes what it can. Says whether the disk is full.
-    fn write_backlog(&mut self) -> Result<bool, WriteError> {
+    fn write_backlog(&mut self, shared: &Shared) -> Result<bool, WriteError> {
         while let Some(mut chunk) = self.backlog.pop_front() {
-            match self.write(&mut chunk) {
+            match self.write(shared, &mut chunk) {
                 Ok(()) => self.done.push(chunk),
                 Err(WriteError::Full(_)) => {
                     self.backlog.push_front(chunk);
@@ -162,7 +162,7 @@ impl Writer {
         Ok(false)
     }
 
-    fn write(&mut self, chunk: &mut Chunk) -> Result<(), WriteError> {
+    fn write(&mut self, shared: &Shared, chunk: &mut Chunk) -> Result<(), WriteError> {
         let current = match self.current.take() {
             Some(current) if current.number == chunk.segment => current,
             previous => self.begin(chunk.segment, previous)?,
@@ -174,6 +174,7 @@ impl Writer {
         current.end = chunk.offset + chunk.bytes.len() as u64;
         self.files.written(current.number, current.end);
         self.written = chunk.last;
+        shared.written.send_replace(Location { segment: current.number, offset: current.end });
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use super::*;
 use crate::model::{Definition, Origin, QueueDefinition, QueueName};
 use crate::model::{DefinitionChange, VhostName};
-use crate::storage::log::SegmentNumber;
+use crate::storage::log::{Location, SegmentNumber};
 
 /// What the fake store was asked for.
 #[derive(Debug, PartialEq)]
@@ -61,7 +61,12 @@ impl Following {
         let mut last = self.last.lock();
         last.0 += 1;
         let changes = changes.iter().map(|change| RecordChange::new(vhost, change)).collect();
-        self.store.follow(changes, || Appended { position: *last, segment: SegmentNumber(1) }).position
+        self.store
+            .follow(changes, || Appended {
+                position: *last,
+                location: Location { segment: SegmentNumber(1), offset: 0 },
+            })
+            .position
     }
 }
 

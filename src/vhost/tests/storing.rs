@@ -1,7 +1,7 @@
 //! What a turn leaves in its journal: everything that is to survive, and nothing else.
 
 use super::*;
-use crate::queue::{Home, Recovered};
+use crate::queue::{Backlog, Home, Location};
 
 impl Kit {
     fn persistent(&self, exchange: &str, key: &str, body: &'static str) -> Command {
@@ -27,7 +27,7 @@ impl Kit {
                         .filter(|(queue, seq)| self.vhost.awaits_home(*queue, *seq))
                         .collect();
                     for (queue, seq) in &kept {
-                        self.vhost.store(*queue, *seq, Home::new(1, 1));
+                        self.vhost.store(*queue, *seq, Home::new(Location { segment: 1, offset: 0 }, 1));
                     }
                     let kept: Vec<_> =
                         kept.iter().map(|(queue, seq)| format!("{}:{}", queue.0, seq.0)).collect();
@@ -167,20 +167,16 @@ fn a_transaction_is_waited_for_even_if_it_only_acks() {
 
 #[test]
 fn a_vhost_comes_back_with_what_its_queues_kept() {
-    let message = |seq: u64| Recovered {
-        seq: Seq(seq),
-        redelivered: seq == 5,
-        home: Home::new(7, 10),
-        message: Message::new(
-            MessageParts { exchange: "", routing_key: "d", properties: &[0, 0], persistent: true },
-            Bytes::from(format!("m{seq}")),
-        ),
+    let backlog = |messages: &[u64]| {
+        let mut backlog = Backlog::default();
+        for seq in messages {
+            backlog.restore(Seq(*seq), Home::new(Location { segment: 7, offset: 8 * seq }, 10));
+        }
+        backlog.mark(Seq(5));
+        backlog
     };
-    let kept = |id, messages: &[u64]| RestoredQueue {
-        id: QueueId(id),
-        next: Seq(9),
-        messages: messages.iter().map(|seq| message(*seq)).collect(),
-    };
+    let kept =
+        |id, messages: &[u64]| RestoredQueue { id: QueueId(id), next: Seq(9), messages: backlog(messages) };
     let queues = [("d", kept(4, &[2, 5])), ("gone", kept(3, &[1]))];
     let restored = Restored {
         definitions: ["d", "new"].map(|name| Definition::Queue(durable(name))).into(),
@@ -188,7 +184,7 @@ fn a_vhost_comes_back_with_what_its_queues_kept() {
         next_queue: 6,
         marks_unknown: true,
     };
-    let options = VhostOptions { outbox_bytes: 1 << 20 };
+    let options = VhostOptions { outbox_bytes: 1 << 20, cache_bytes: 1 << 20 };
     let (vhost, report) = Vhost::restore(VhostName::from("/"), options, restored);
     assert_eq!(report.undefined, [(QueueName::from("gone"), 1)]);
     let mut kit = Kit { vhost, effects: Effects { journal: report.journal, ..Effects::default() } };
@@ -199,6 +195,13 @@ fn a_vhost_comes_back_with_what_its_queues_kept() {
     kit.turn(connection, [command]);
     assert_eq!(kit.journal(), ["next in [4:9]", "waited for"]);
     let events = kit.consume(connection, channel, "d", Consuming::default());
+    assert_eq!(events.len(), 1, "what it kept has to be read first: {events:?}");
+    let read = kit.effects.reads.pop().expect("the consumer waits for it");
+    assert_eq!(read.wanted.iter().map(|(seq, _)| seq.0).collect::<Vec<_>>(), [2, 5]);
+    let found = read.wanted.into_iter().map(|(seq, home)| (seq, home, message())).collect();
+    kit.vhost.read(ReadResult { queue: read.queue, found, missing: Vec::new() }, &mut kit.effects);
+    let mut events = Vec::new();
+    kit.vhost.collect(connection, &mut events);
     let delivered: Vec<_> = events
         .iter()
         .filter_map(|event| match event {
@@ -207,6 +210,11 @@ fn a_vhost_comes_back_with_what_its_queues_kept() {
         })
         .collect();
     assert_eq!(delivered, [(2, false), (5, true), (9, false)]);
+}
+
+fn message() -> Message {
+    let parts = MessageParts { exchange: "", routing_key: "d", properties: &[0, 0], persistent: true };
+    Message::new(parts, Bytes::from_static(b"m"))
 }
 
 fn bind_to_fanout(name: &str) -> Command {

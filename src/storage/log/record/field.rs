@@ -15,10 +15,6 @@ impl<'a> Reader<'a> {
         Self(bytes)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub(super) fn byte(&mut self) -> Result<u8, RecordError> {
         let (first, rest) = self.0.split_first().ok_or(RecordError::Truncated)?;
         self.0 = rest;

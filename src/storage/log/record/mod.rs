@@ -17,7 +17,9 @@ use thiserror::Error;
 
 use self::field::Reader;
 use super::VhostId;
-use crate::model::{Message, QueueId, QueueName, Seq, VhostName};
+use super::frame::{self, Extent};
+use crate::model::{Message, MessageParts, QueueId, QueueName, Seq, VhostName};
+use bytes::Bytes;
 
 const PUBLISH: u8 = 1;
 const ACK: u8 = 2;
@@ -40,6 +42,35 @@ pub struct SeqRange {
     pub last: Seq,
 }
 
+/// A message as its record has it, not copied out of there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredMessage<'a> {
+    /// Everything but the body.
+    pub parts: MessageParts<'a>,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+impl StoredMessage<'_> {
+    /// Copies the message: a slice would keep everything that was read with it in memory for its sake.
+    #[must_use]
+    pub fn to_message(&self) -> Message {
+        Message::new(self.parts, Bytes::copy_from_slice(self.body))
+    }
+}
+
+impl<'a> From<&'a Message> for StoredMessage<'a> {
+    fn from(message: &'a Message) -> Self {
+        let parts = MessageParts {
+            exchange: message.exchange(),
+            routing_key: message.routing_key(),
+            properties: message.properties(),
+            persistent: message.persistent(),
+        };
+        Self { parts, body: message.body() }
+    }
+}
+
 /// One change of what is kept, to be applied in the order of the log.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Record<'a> {
@@ -51,7 +82,7 @@ pub enum Record<'a> {
         /// Who keeps it, and where.
         queues: &'a [(QueueId, Seq)],
         /// What they keep.
-        message: &'a Message,
+        message: StoredMessage<'a>,
     },
     /// These messages are gone.
     Ack {
@@ -138,7 +169,7 @@ pub(super) struct Scratch {
 /// Encodes one record.
 pub(super) fn put(record: &Record<'_>, out: &mut Vec<u8>) {
     match *record {
-        Record::Publish { vhost, queues, message } => publish::put(vhost, queues, message, out),
+        Record::Publish { vhost, queues, message } => publish::put(vhost, queues, &message, out),
         Record::Ack { vhost, queue, seqs } => ack::put(vhost, queue, seqs, out),
         Record::Return { vhost, queue, seqs } => requeue::put(vhost, queue, seqs, out),
         Record::Define { key, value } => define::put(key, value, out),
@@ -149,30 +180,41 @@ pub(super) fn put(record: &Record<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Decodes the records of one batch, in order.
+/// Decodes the framed records of one batch, in order.
 pub(super) fn read_all(
     bytes: &[u8],
     scratch: &mut Scratch,
-    visitor: &mut dyn FnMut(Record<'_>),
+    visitor: &mut dyn FnMut(Extent, Record<'_>),
 ) -> Result<u64, RecordError> {
-    let mut reader = Reader::new(bytes);
     let mut count = 0;
-    while !reader.is_empty() {
-        let (kind, version) = (reader.byte()?, reader.byte()?);
-        match (kind, version) {
-            (PUBLISH, VERSION) => publish::read(&mut reader, &mut scratch.queues, visitor)?,
-            (ACK, VERSION) => ack::read(&mut reader, &mut scratch.seqs, visitor)?,
-            (RETURN, VERSION) => requeue::read(&mut reader, &mut scratch.seqs, visitor)?,
-            (DEFINE, VERSION) => define::read(&mut reader, visitor)?,
-            (CREATE_QUEUE, VERSION) => create_queue::read(&mut reader, visitor)?,
-            (DELETE_QUEUE, VERSION) => delete_queue::read(&mut reader, visitor)?,
-            (CREATE_VHOST, VERSION) => create_vhost::read(&mut reader, visitor)?,
-            (CLEAN_STOP, VERSION) => visitor(Record::CleanStop),
-            (kind, version) => return Err(RecordError::Unknown { kind, version }),
-        }
+    for (extent, record) in frame::records(bytes) {
+        read(record, scratch, &mut |record| visitor(extent, record))?;
         count += 1;
     }
     Ok(count)
+}
+
+/// Decodes one record.
+pub(super) fn read(
+    bytes: &[u8],
+    scratch: &mut Scratch,
+    visitor: &mut dyn FnMut(Record<'_>),
+) -> Result<(), RecordError> {
+    let mut reader = Reader::new(bytes);
+    match (reader.byte()?, reader.byte()?) {
+        (PUBLISH, VERSION) => publish::read(&mut reader, &mut scratch.queues, visitor),
+        (ACK, VERSION) => ack::read(&mut reader, &mut scratch.seqs, visitor),
+        (RETURN, VERSION) => requeue::read(&mut reader, &mut scratch.seqs, visitor),
+        (DEFINE, VERSION) => define::read(&mut reader, visitor),
+        (CREATE_QUEUE, VERSION) => create_queue::read(&mut reader, visitor),
+        (DELETE_QUEUE, VERSION) => delete_queue::read(&mut reader, visitor),
+        (CREATE_VHOST, VERSION) => create_vhost::read(&mut reader, visitor),
+        (CLEAN_STOP, VERSION) => {
+            visitor(Record::CleanStop);
+            Ok(())
+        }
+        (kind, version) => Err(RecordError::Unknown { kind, version }),
+    }
 }
 
 #[cfg(test)]

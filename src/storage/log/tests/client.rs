@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::super::record;
+use super::super::{frame, record};
 use super::disk::{Event, SimDisk};
 use super::*;
 use crate::model::{Message, MessageParts, QueueId, QueueName, Seq};
@@ -43,9 +43,9 @@ impl Model {
                 assert_eq!(vhost, VHOST);
                 for (queue, seq) in queues {
                     let queue = self.queue(*queue, segment);
-                    let kept = Kept { message: message.clone(), redelivered: false, segment };
+                    let kept = Kept { message: message.to_message(), redelivered: false, segment };
                     let kept = queue.messages.entry(*seq).or_insert(kept);
-                    assert_eq!(kept.message, *message, "another message in the same place");
+                    assert_eq!(kept.message, message.to_message(), "another message in the same place");
                     kept.segment = segment;
                 }
             }
@@ -118,11 +118,16 @@ pub(super) struct Replayed {
 
 impl Replayed {
     pub(super) fn visit(&mut self, placed: Placed<'_>) {
-        self.model.apply(placed.segment, &placed.record);
-        record::put(&placed.record, self.batches.entry(placed.position.0).or_default());
+        self.model.apply(placed.location.segment, &placed.record);
+        let batch = self.batches.entry(placed.position.0).or_default();
+        let at = batch.len();
+        frame::begin(batch);
+        record::put(&placed.record, batch);
+        frame::end(batch, at, 0);
+        assert_eq!(placed.bytes, batch.len() - at);
         let last = *self.batches.last_key_value().unwrap().0;
         assert_eq!(last, placed.position.0, "out of order");
-        self.oldest.get_or_insert(placed.segment);
+        self.oldest.get_or_insert(placed.location.segment);
     }
 }
 
@@ -226,7 +231,10 @@ impl Client {
         // The segment is known for certain only here.
         let mut model = std::mem::take(&mut self.model);
         let mut scratch = record::Scratch::default();
-        record::read_all(&bytes, &mut scratch, &mut |record| model.apply(appended.segment, &record)).unwrap();
+        record::read_all(&bytes, &mut scratch, &mut |_, record| {
+            model.apply(appended.location.segment, &record);
+        })
+        .unwrap();
         self.model = model;
         self.batches.push(bytes);
         self.disk.note(Event::Appended(self.batches.len()));
@@ -264,7 +272,10 @@ impl Client {
                 let places: Vec<_> = queues.iter().filter(|_| !self.random.one_in(3)).collect();
                 let places: Vec<_> = places.into_iter().map(|queue| (*queue, Seq(self.next_id))).collect();
                 let message = self.message();
-                self.push(segment, &Record::Publish { vhost: VHOST, queues: &places, message: &message });
+                self.push(
+                    segment,
+                    &Record::Publish { vhost: VHOST, queues: &places, message: (&message).into() },
+                );
             }
         }
     }
@@ -309,7 +320,7 @@ impl Client {
                     self.batch.push(&Record::Publish {
                         vhost: VHOST,
                         queues: &queues,
-                        message: &kept.message,
+                        message: (&kept.message).into(),
                     });
                     if kept.redelivered {
                         let seqs = [SeqRange { first: *seq, last: *seq }];
@@ -329,7 +340,8 @@ pub(super) fn outcome(batches: &[Vec<u8>]) -> Model {
     let mut model = Model::default();
     let mut scratch = record::Scratch::default();
     for batch in batches {
-        record::read_all(batch, &mut scratch, &mut |record| model.apply(SegmentNumber(0), &record)).unwrap();
+        record::read_all(batch, &mut scratch, &mut |_, record| model.apply(SegmentNumber(0), &record))
+            .unwrap();
     }
     model
 }

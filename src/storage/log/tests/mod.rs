@@ -12,9 +12,9 @@ mod spares;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::appender::Work;
 use super::recovery::recover;
 use super::segments::WriteError;
+use super::shared::Work;
 use super::writer::Writer;
 use super::zeroing::Zeroer;
 use super::*;

@@ -22,7 +22,7 @@ fn begun() -> (SimDisk, Driven) {
 
 /// Appends until a segment is begun.
 fn fill(driven: &mut Driven, segment: u64) {
-    while append(&driven.log, 2, 300, true).segment.0 < segment {
+    while append(&driven.log, 2, 300, true).location.segment.0 < segment {
         driven.pump().unwrap();
     }
     driven.pump().unwrap();

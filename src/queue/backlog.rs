@@ -1,0 +1,297 @@
+//! Messages that nobody holds, in the order of their places: all of them known, some of them in memory.
+//!
+//! Invariant: no chunk is empty but the last one, whose room is kept for what comes next. The counts are those of the
+//! chunks.
+
+use std::collections::{BTreeMap, btree_map};
+
+use super::Home;
+use super::chunk::{Chunk, PLACES, Slot, Taken};
+use super::home::Location;
+use super::unacked::{Homes, Unacked};
+use crate::model::{Message, Seq};
+
+/// Which chunk of a queue; never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ChunkNumber(u64);
+
+/// See the module's invariant.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    chunks: BTreeMap<u64, Chunk>,
+    /// An emptied chunk, whose room may be of use.
+    spare: Option<Chunk>,
+    len: u64,
+    absent: u64,
+    cached_bytes: u64,
+}
+
+impl Backlog {
+    /// How many messages there are.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Keeps what the log has: a message in a place that is vacant, or the new home of one that is there.
+    pub fn restore(&mut self, seq: Seq, home: Home) {
+        if !self.change(seq, |chunk| chunk.store(seq, home)) {
+            self.put(seq, Slot { home, redelivered: false }, None);
+        }
+    }
+
+    /// Forgets the message in this place, and says where it was.
+    pub fn forget(&mut self, seq: Seq) -> Option<Home> {
+        self.remove(seq).map(|taken| taken.slot.home)
+    }
+
+    /// The message in this place may have been received before.
+    pub fn mark(&mut self, seq: Seq) {
+        if let Some(chunk) = self.chunks.get_mut(&number(seq)) {
+            chunk.mark(seq);
+        }
+    }
+
+    /// Every message may have been received before.
+    pub fn mark_all(&mut self) {
+        self.chunks.values_mut().for_each(Chunk::mark_all);
+    }
+
+    /// Places, homes and marks, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (Seq, Home, bool)> {
+        self.slots(Seq(0)).map(|(seq, slot)| (seq, slot.home, slot.redelivered))
+    }
+
+    /// The places from one on up to another one that are taken, in order.
+    pub fn places(&self, first: Seq, last: Seq) -> impl Iterator<Item = Seq> {
+        self.slots(first).map(|(seq, _)| seq).take_while(move |seq| *seq <= last)
+    }
+
+    fn slots(&self, first: Seq) -> impl Iterator<Item = (Seq, &Slot)> {
+        let chunks = self.chunks.range(number(first)..);
+        let slots = chunks.flat_map(|(_, chunk)| chunk.iter()).map(|(seq, slot, _)| (seq, slot));
+        slots.skip_while(move |(seq, _)| *seq < first)
+    }
+
+    /// What memory the messages take that could leave it, in bytes.
+    pub(super) fn cached_bytes(&self) -> u64 {
+        self.cached_bytes
+    }
+
+    /// Messages that are in the log only.
+    pub(super) fn absent(&self) -> u64 {
+        self.absent
+    }
+
+    /// Takes a vacant place.
+    pub(super) fn put(&mut self, seq: Seq, slot: Slot, message: Option<Message>) {
+        self.len += 1;
+        self.absent += u64::from(message.is_none());
+        let number = number(seq);
+        if chunk(&mut self.chunks, number).is_none() {
+            self.make_chunk(number);
+        }
+        let chunk = chunk(&mut self.chunks, number).expect("it was there or was made");
+        let before = chunk.cached_bytes();
+        chunk.put(seq, slot, message);
+        self.cached_bytes += chunk.cached_bytes() - before;
+    }
+
+    /// The first message, if that is in memory, and its place.
+    pub(super) fn front(&self) -> Option<(Seq, &Slot, Option<&Message>)> {
+        self.chunks.first_key_value()?.1.front()
+    }
+
+    /// Takes the first message.
+    pub(super) fn pop(&mut self) -> Option<Taken> {
+        let mut first = self.chunks.first_entry()?;
+        let chunk = first.get_mut();
+        let before = chunk.cached_bytes();
+        let taken = chunk.pop()?;
+        self.cached_bytes -= before - chunk.cached_bytes();
+        self.absent -= u64::from(taken.message.is_none());
+        self.len -= 1;
+        if chunk.is_empty() {
+            let number = *first.key();
+            self.emptied(number);
+        }
+        Some(taken)
+    }
+
+    /// Takes the message in this place.
+    pub(super) fn remove(&mut self, seq: Seq) -> Option<Taken> {
+        let chunk = self.chunks.get_mut(&number(seq))?;
+        let before = chunk.cached_bytes();
+        let taken = chunk.remove(seq)?;
+        self.cached_bytes -= before - chunk.cached_bytes();
+        self.absent -= u64::from(taken.message.is_none());
+        self.len -= 1;
+        if chunk.is_empty() {
+            self.emptied(number(seq));
+        }
+        Some(taken)
+    }
+
+    /// What is known of a place.
+    pub(super) fn find(&self, seq: Seq) -> Option<&Slot> {
+        self.chunks.get(&number(seq))?.get(seq)
+    }
+
+    /// The message in this place is stored here from this moment on. Says whether there is one, and which chunk is to
+    /// be remembered as one whose messages may leave memory.
+    pub(super) fn store(&mut self, seq: Seq, home: Home) -> (bool, Option<ChunkNumber>) {
+        if self.chunks.first_key_value().is_none_or(|(first, _)| *first > number(seq)) {
+            return (false, None);
+        }
+        let stored = self.change(seq, |chunk| chunk.store(seq, home));
+        (stored, stored.then(|| self.list(seq)).flatten())
+    }
+
+    /// Brings a message back into memory. Says whether it is still awaited, and which chunk is to be remembered.
+    pub(super) fn fill(&mut self, seq: Seq, home: Home, message: Message) -> (bool, Option<ChunkNumber>) {
+        let filled = self.change(seq, |chunk| chunk.fill(seq, home, message));
+        (filled, filled.then(|| self.list(seq)).flatten())
+    }
+
+    /// Gives up the messages of a chunk that can be read again. Says whether there are some left that could not.
+    pub(super) fn evict(
+        &mut self,
+        number: ChunkNumber,
+        written: Location,
+        evicted: &mut Vec<Message>,
+    ) -> bool {
+        let mut left = false;
+        self.change(Seq(number.0 * PLACES), |chunk| {
+            chunk.evict(written, evicted);
+            left = chunk.cached_bytes() > 0;
+            chunk.listed = left;
+            true
+        });
+        left
+    }
+
+    /// Whether the chunk is there and was to be remembered.
+    pub(super) fn is_listed(&self, number: ChunkNumber) -> bool {
+        self.chunks.get(&number.0).is_some_and(|chunk| chunk.listed)
+    }
+
+    /// The chunks from the first on.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = &Chunk> {
+        self.chunks.values()
+    }
+
+    /// Takes everything, without touching the single messages.
+    pub(super) fn detach(&mut self) -> Detached {
+        let Self { chunks, len, .. } = std::mem::take(self);
+        Detached { remaining: len, chunks: chunks.into_values(), present: Chunk::default(), unacked: None }
+    }
+
+    /// Changes a chunk, if there is one, and counts what that changed.
+    fn change(&mut self, seq: Seq, change: impl FnOnce(&mut Chunk) -> bool) -> bool {
+        let Some(chunk) = chunk(&mut self.chunks, number(seq)) else { return false };
+        let (bytes, absent) = (chunk.cached_bytes(), chunk.absent());
+        let result = change(chunk);
+        self.cached_bytes = self.cached_bytes + chunk.cached_bytes() - bytes;
+        self.absent = self.absent + u64::from(chunk.absent()) - u64::from(absent);
+        result
+    }
+
+    fn list(&mut self, seq: Seq) -> Option<ChunkNumber> {
+        let number = number(seq);
+        let chunk = self.chunks.get_mut(&number)?;
+        let already = std::mem::replace(&mut chunk.listed, true);
+        (!already).then_some(ChunkNumber(number))
+    }
+
+    /// Makes room for places that no chunk has.
+    fn make_chunk(&mut self, number: u64) {
+        if let Some(last) = self.chunks.last_entry().filter(|last| last.get().is_empty())
+            && *last.key() < number
+        {
+            self.spare = Some(last.remove());
+        }
+        let mut chunk = self.spare.take().unwrap_or_default();
+        chunk.reset();
+        self.chunks.insert(number, chunk);
+    }
+
+    /// Takes a chunk away that has no messages any more, unless it is the last one.
+    fn emptied(&mut self, number: u64) {
+        if self.chunks.last_key_value().is_some_and(|(last, _)| *last != number) {
+            self.spare = self.chunks.remove(&number);
+        } else if self.chunks.len() == 1 {
+            self.spare = None;
+        }
+    }
+
+    /// Bytes of memory it takes, messages aside.
+    #[cfg(test)]
+    pub(super) fn capacity_bytes(&self) -> usize {
+        self.chunks.values().chain(&self.spare).map(Chunk::capacity_bytes).sum()
+    }
+}
+
+/// The chunk of this number. Mostly it is the last one.
+fn chunk(chunks: &mut BTreeMap<u64, Chunk>, number: u64) -> Option<&mut Chunk> {
+    match chunks.last_key_value() {
+        Some((last, _)) if *last == number => chunks.last_entry().map(btree_map::OccupiedEntry::into_mut),
+        _ => chunks.get_mut(&number),
+    }
+}
+
+fn number(seq: Seq) -> u64 {
+    seq.0 / PLACES
+}
+
+/// Messages that left their queue all at once. To free them takes time in proportion to their number:
+/// drop this, or take the messages out piece by piece, where nobody waits.
+#[derive(Debug)]
+pub struct Detached {
+    remaining: u64,
+    chunks: btree_map::IntoValues<u64, Chunk>,
+    present: Chunk,
+    /// What was held, of a queue that is gone.
+    unacked: Option<Homes>,
+}
+
+impl Detached {
+    /// Messages still in here.
+    #[must_use]
+    pub fn remaining(&self) -> u64 {
+        self.remaining
+    }
+
+    /// Adds what somebody holds.
+    pub(super) fn with_unacked(self, unacked: Unacked) -> Self {
+        Self { remaining: self.remaining + unacked.len(), unacked: Some(unacked.into_homes()), ..self }
+    }
+
+    fn pop(&mut self) -> Option<Home> {
+        loop {
+            if let Some(taken) = self.present.pop() {
+                return Some(taken.slot.home);
+            }
+            match self.chunks.next() {
+                Some(next) => self.present = next,
+                None => return self.unacked.as_mut()?.next(),
+            }
+        }
+    }
+}
+
+/// Frees the messages one by one, and says where each was stored.
+impl Iterator for Detached {
+    type Item = Home;
+
+    fn next(&mut self) -> Option<Home> {
+        let home = self.pop()?;
+        self.remaining -= 1;
+        Some(home)
+    }
+}

@@ -1,0 +1,276 @@
+//! Neighbouring places of a queue: sixteen bytes for each, and beside them the messages that are in memory.
+//!
+//! Invariant: the first and the last slot are taken; between them there may be vacant ones. The column of messages is
+//! as long as that of the slots, or empty when no message is in memory.
+
+use std::collections::VecDeque;
+
+use super::Home;
+use super::home::Location;
+use crate::model::{Message, Seq};
+
+/// Places of a chunk: few enough that two that are far apart cost little, many enough that finding a chunk is rare.
+pub(super) const PLACES: u64 = 64;
+
+/// What is known of a place without its message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slot {
+    pub(super) home: Home,
+    /// A client may have received it before.
+    pub(super) redelivered: bool,
+}
+
+const VACANT: Slot = Slot { home: Home::VACANT, redelivered: false };
+
+impl Slot {
+    fn is_vacant(&self) -> bool {
+        self.home == Home::VACANT
+    }
+}
+
+/// See the module's invariant.
+#[derive(Debug, Default)]
+pub(super) struct Chunk {
+    /// The place of the first slot.
+    first: u64,
+    slots: VecDeque<Slot>,
+    messages: VecDeque<Option<Message>>,
+    taken: u32,
+    resident: u32,
+    /// What messages that are in memory and in the log cost in memory.
+    cached_bytes: u64,
+    /// Somebody remembers it as one whose messages may go.
+    pub(super) listed: bool,
+}
+
+/// A message that left its chunk.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) seq: Seq,
+    pub(super) slot: Slot,
+    /// None if it is in the log only.
+    pub(super) message: Option<Message>,
+}
+
+impl Chunk {
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Places that are taken.
+    pub(super) fn taken(&self) -> u32 {
+        self.taken
+    }
+
+    /// Places whose messages are in the log only.
+    pub(super) fn absent(&self) -> u32 {
+        self.taken - self.resident
+    }
+
+    pub(super) fn cached_bytes(&self) -> u64 {
+        self.cached_bytes
+    }
+
+    /// The first place, and its message if that is in memory.
+    pub(super) fn front(&self) -> Option<(Seq, &Slot, Option<&Message>)> {
+        let slot = self.slots.front()?;
+        Some((Seq(self.first), slot, self.messages.front().and_then(Option::as_ref)))
+    }
+
+    /// Takes a place, which is vacant.
+    pub(super) fn put(&mut self, seq: Seq, slot: Slot, message: Option<Message>) {
+        if self.slots.is_empty() {
+            self.first = seq.0;
+        }
+        self.taken += 1;
+        if let Some(message) = &message {
+            self.resident += 1;
+            self.cached_bytes += cached(slot.home, message);
+        }
+        if seq.0 == self.first + self.slots.len() as u64 {
+            if message.is_some() || !self.messages.is_empty() {
+                self.make_column();
+                self.messages.push_back(message);
+            }
+            self.slots.push_back(slot);
+            return;
+        }
+        self.reach(seq);
+        if message.is_some() {
+            self.make_column();
+        }
+        let index = self.index(seq).expect("the slots reach it");
+        debug_assert!(self.slots[index].is_vacant(), "a place is taken once");
+        self.slots[index] = slot;
+        if let Some(own) = self.messages.get_mut(index) {
+            *own = message;
+        }
+    }
+
+    /// Takes the first message out.
+    pub(super) fn pop(&mut self) -> Option<Taken> {
+        let slot = self.slots.pop_front()?;
+        let message = self.messages.pop_front().flatten();
+        let seq = Seq(self.first);
+        self.first += 1;
+        self.left(slot, message.as_ref());
+        self.trim();
+        Some(Taken { seq, slot, message })
+    }
+
+    /// Takes a message out.
+    pub(super) fn remove(&mut self, seq: Seq) -> Option<Taken> {
+        let index = self.index(seq)?;
+        let slot = std::mem::replace(&mut self.slots[index], VACANT);
+        if slot.is_vacant() {
+            return None;
+        }
+        let message = self.messages.get_mut(index).and_then(Option::take);
+        self.left(slot, message.as_ref());
+        self.trim();
+        Some(Taken { seq, slot, message })
+    }
+
+    /// What is known of a place that is taken.
+    pub(super) fn get(&self, seq: Seq) -> Option<&Slot> {
+        self.slots.get(self.index(seq)?).filter(|slot| !slot.is_vacant())
+    }
+
+    /// The message in this place may have been received before.
+    pub(super) fn mark(&mut self, seq: Seq) {
+        if let Some(index) = self.index(seq)
+            && !self.slots[index].is_vacant()
+        {
+            self.slots[index].redelivered = true;
+        }
+    }
+
+    /// Every message may have been received before.
+    pub(super) fn mark_all(&mut self) {
+        self.slots.iter_mut().filter(|slot| !slot.is_vacant()).for_each(|slot| slot.redelivered = true);
+    }
+
+    /// The message in this place is stored here from this moment on. Says whether there is one.
+    pub(super) fn store(&mut self, seq: Seq, home: Home) -> bool {
+        let Some(index) = self.index(seq) else { return false };
+        let slot = &mut self.slots[index];
+        if slot.is_vacant() {
+            return false;
+        }
+        let before = std::mem::replace(&mut slot.home, home);
+        if let Some(Some(message)) = self.messages.get(index) {
+            self.cached_bytes = self.cached_bytes + cached(home, message) - cached(before, message);
+        }
+        true
+    }
+
+    /// Brings a message back into memory, if its place still is where it was read from.
+    pub(super) fn fill(&mut self, seq: Seq, home: Home, message: Message) -> bool {
+        let Some(index) = self.index(seq).filter(|index| self.slots[*index].home == home) else {
+            return false;
+        };
+        self.make_column();
+        let own = &mut self.messages[index];
+        if own.is_none() {
+            self.cached_bytes += cached(home, &message);
+            self.resident += 1;
+            *own = Some(message);
+        }
+        true
+    }
+
+    /// Gives up the messages that can be read again: those that are stored before `written`.
+    pub(super) fn evict(&mut self, written: Location, evicted: &mut Vec<Message>) {
+        for (slot, message) in self.slots.iter().zip(&mut self.messages) {
+            if slot.home.location().is_some_and(|location| location < written)
+                && let Some(message) = message.take()
+            {
+                self.cached_bytes -= cached(slot.home, &message);
+                self.resident -= 1;
+                evicted.push(message);
+            }
+        }
+        if self.resident == 0 {
+            self.messages = VecDeque::new();
+        }
+    }
+
+    /// The places that are taken, in order, and whether their messages are in memory.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Seq, &Slot, bool)> {
+        let places = (self.first..).zip(&self.slots).enumerate();
+        places.filter(|(_, (_, slot))| !slot.is_vacant()).map(|(index, (seq, slot))| {
+            (Seq(seq), slot, self.messages.get(index).is_some_and(Option::is_some))
+        })
+    }
+
+    /// Gives up room that an emptied chunk does not need.
+    pub(super) fn reset(&mut self) {
+        debug_assert!(self.is_empty(), "only an empty chunk starts anew");
+        self.listed = false;
+    }
+
+    fn left(&mut self, slot: Slot, message: Option<&Message>) {
+        self.taken -= 1;
+        if let Some(message) = message {
+            self.resident -= 1;
+            self.cached_bytes -= cached(slot.home, message);
+        }
+    }
+
+    fn index(&self, seq: Seq) -> Option<usize> {
+        let index = usize::try_from(seq.0.checked_sub(self.first)?).ok()?;
+        (index < self.slots.len()).then_some(index)
+    }
+
+    fn make_column(&mut self) {
+        if self.messages.is_empty() {
+            self.messages.resize_with(self.slots.len(), || None);
+        }
+    }
+
+    /// Adds vacant slots until the place is among them.
+    fn reach(&mut self, seq: Seq) {
+        let column = !self.messages.is_empty();
+        while seq.0 < self.first {
+            self.first -= 1;
+            self.slots.push_front(VACANT);
+            if column {
+                self.messages.push_front(None);
+            }
+        }
+        while self.first + self.slots.len() as u64 <= seq.0 {
+            self.slots.push_back(VACANT);
+            if column {
+                self.messages.push_back(None);
+            }
+        }
+    }
+
+    /// Drops vacant slots at both ends.
+    fn trim(&mut self) {
+        while self.slots.front().is_some_and(Slot::is_vacant) {
+            self.slots.pop_front();
+            self.messages.pop_front();
+            self.first += 1;
+        }
+        while self.slots.back().is_some_and(Slot::is_vacant) {
+            self.slots.pop_back();
+            self.messages.pop_back();
+        }
+    }
+
+    /// Bytes of memory it holds, messages aside.
+    #[cfg(test)]
+    pub(super) fn capacity_bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<Slot>()
+            + self.messages.capacity() * size_of::<Option<Message>>()
+            + size_of::<Self>()
+    }
+}
+
+/// What a message counts for among those that may leave memory.
+fn cached(home: Home, message: &Message) -> u64 {
+    if home.location().is_some() { message.cost() as u64 } else { 0 }
+}
+
+const _: () = assert!(size_of::<Slot>() == 16, "a queue's memory is counted by this");

@@ -1,0 +1,92 @@
+//! Which messages of a queue are in memory: what is to be read, what has been read, what may go.
+//!
+//! Invariant: a message leaves memory only when it is stored and can be read again. At most one read is under way, and
+//! what it brings is taken only in a place that still is where it was read from.
+
+use super::{ChunkNumber, Home, Location, Queue};
+use crate::model::{Message, Seq};
+
+/// What one read asks for at most.
+const READ_MESSAGES: usize = 2_048;
+const READ_BYTES: u64 = 512 << 10;
+/// With so much in memory at its head the queue asks for nothing yet.
+const AHEAD_MESSAGES: u64 = 512;
+const AHEAD_BYTES: u64 = 128 << 10;
+
+impl Queue {
+    /// What memory is taken by ready messages that may leave it, in bytes.
+    #[must_use]
+    #[inline]
+    pub fn cached_bytes(&self) -> u64 {
+        self.ready.cached_bytes()
+    }
+
+    /// Whether ready messages are in the log only.
+    #[must_use]
+    #[inline]
+    pub fn has_absent(&self) -> bool {
+        self.ready.absent() > 0
+    }
+
+    /// The places to be read next, ascending, with the homes they have; none if enough of the head is in memory or a
+    /// read is under way. [`Self::read`] ends what this begins.
+    pub fn next_read(&mut self) -> Option<Vec<(Seq, Home)>> {
+        if self.reading || !self.has_absent() {
+            return None;
+        }
+        let mut wanted = Vec::new();
+        let (mut ahead, mut ahead_bytes, mut bytes) = (0, 0, 0);
+        'chunks: for chunk in self.ready.chunks() {
+            if wanted.is_empty() && chunk.absent() == 0 {
+                ahead += u64::from(chunk.taken());
+                ahead_bytes += chunk.cached_bytes();
+                if ahead >= AHEAD_MESSAGES || ahead_bytes >= AHEAD_BYTES {
+                    return None;
+                }
+                continue;
+            }
+            for (seq, slot, _) in chunk.iter().filter(|(.., resident)| !resident) {
+                wanted.push((seq, slot.home));
+                bytes += u64::from(slot.home.bytes());
+                if wanted.len() >= READ_MESSAGES || bytes >= READ_BYTES {
+                    break 'chunks;
+                }
+            }
+        }
+        self.reading = !wanted.is_empty();
+        self.reading.then_some(wanted)
+    }
+
+    /// The read that was under way has ended.
+    pub fn read(&mut self) {
+        self.reading = false;
+    }
+
+    /// Brings back a message that was read from this home. Says which part of the queue has messages from here on
+    /// that may leave memory.
+    pub fn fill(&mut self, seq: Seq, home: Home, message: Message) -> Option<ChunkNumber> {
+        self.ready.fill(seq, home, message).1
+    }
+
+    /// Gives up a message that is not what was stored at this home. Says whether there was one.
+    pub fn lose(&mut self, seq: Seq, home: Home) -> bool {
+        let lost = self.ready.find(seq).is_some_and(|slot| slot.home == home);
+        if lost {
+            self.ready.remove(seq);
+            self.counters.lost += 1;
+        }
+        lost
+    }
+
+    /// Takes messages out of memory that are stored before `written`. Says whether there are some left that may follow
+    /// them later.
+    pub fn evict(&mut self, chunk: ChunkNumber, written: Location, evicted: &mut Vec<Message>) -> bool {
+        self.ready.evict(chunk, written, evicted)
+    }
+
+    /// Whether a part of the queue that [`Self::store`] or [`Self::fill`] has named still is what it was.
+    #[must_use]
+    pub fn is_listed(&self, chunk: ChunkNumber) -> bool {
+        self.ready.is_listed(chunk)
+    }
+}

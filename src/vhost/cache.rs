@@ -1,0 +1,213 @@
+//! Which messages of the vhost's queues are in memory, and what waits for those that are not.
+//!
+//! Invariant: what may leave memory is listed, oldest first, and leaves it as soon as there is more of it than the
+//! options allow. Whoever waits for a message that is not in memory has a read under way for it.
+
+use std::collections::VecDeque;
+
+use super::state::{QueueSlot, Vhost};
+use super::{Effects, Event, Get, Reply};
+use crate::model::{ChannelKey, ChannelNumber, ConnectionKey, Message, QueueId, QueueName, Seq};
+use crate::queue::{ChunkNumber, Home, Location};
+
+/// Below so many entries the list is not looked through for those that have become meaningless.
+const FEW_LISTED: usize = 4_096;
+/// Parts of queues whose messages leave memory in one turn.
+const PARTS_AT_A_TIME: usize = 64;
+
+/// What is counted over all queues of the vhost.
+#[derive(Debug, Default)]
+pub(super) struct Cache {
+    /// Memory taken by ready messages that may leave it.
+    bytes: u64,
+    listed: VecDeque<(QueueId, ChunkNumber)>,
+    /// With so many entries the list is looked through.
+    look_through_at: usize,
+    /// What is stored before is known to be readable.
+    written: Location,
+}
+
+/// A `basic.get` whose message is being read.
+#[derive(Debug)]
+pub(super) struct WaitingGet {
+    connection: ConnectionKey,
+    number: ChannelNumber,
+    get: Get,
+}
+
+/// Messages of a queue that are to be read from the log, without the vhost's lock.
+#[derive(Debug)]
+pub struct Read {
+    /// The queue.
+    pub queue: QueueId,
+    /// Places in ascending order, and where their messages are stored.
+    pub wanted: Vec<(Seq, Home)>,
+}
+
+/// What became of a [`Read`].
+#[derive(Debug)]
+pub struct ReadResult {
+    /// The queue.
+    pub queue: QueueId,
+    /// What was found.
+    pub found: Vec<(Seq, Home, Message)>,
+    /// Where something else is than what was stored.
+    pub missing: Vec<(Seq, Home)>,
+}
+
+/// A queue that has lost messages to damage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// The queue.
+    pub queue: QueueName,
+    /// How many.
+    pub messages: u64,
+}
+
+impl Cache {
+    /// Brings the sum up to what one queue has.
+    pub(super) fn count(&mut self, slot: &mut QueueSlot) {
+        let bytes = slot.queue.cached_bytes();
+        self.bytes = self.bytes + bytes - std::mem::replace(&mut slot.counted_bytes, bytes);
+    }
+
+    /// Takes a queue out of the sum that is gone.
+    pub(super) fn forget(&mut self, slot: &QueueSlot) {
+        self.bytes -= slot.counted_bytes;
+    }
+}
+
+impl Vhost {
+    /// Whether messages are to leave memory, or soon may have to: [`Self::page_out`] is to be called.
+    #[must_use]
+    #[inline]
+    pub fn fills_cache(&self) -> bool {
+        self.cache.bytes > self.options.cache_bytes / 2
+    }
+
+    /// Takes messages out of memory that are stored before `written`, oldest first, until little enough is left.
+    pub fn page_out(&mut self, written: Location, effects: &mut Effects) {
+        self.cache.written = written;
+        for _ in 0..PARTS_AT_A_TIME {
+            if self.cache.bytes <= self.options.cache_bytes {
+                return;
+            }
+            let Some((id, chunk)) = self.cache.listed.pop_front() else { return };
+            let Some(slot) = self.queues.get_mut(&id) else { continue };
+            let before = effects.discarded.len();
+            let left = slot.queue.evict(chunk, written, &mut effects.discarded);
+            self.cache.count(slot);
+            if left && effects.discarded.len() == before {
+                // What is younger is not written either.
+                self.cache.listed.push_front((id, chunk));
+                return;
+            }
+            if left {
+                self.cache.listed.push_back((id, chunk));
+            }
+        }
+    }
+
+    /// What unacked messages are not kept in memory: those stored before this, when memory is needed.
+    pub(super) fn forget_before(&self) -> Location {
+        if self.fills_cache() { self.cache.written } else { Location::default() }
+    }
+
+    /// The message in this place is stored here.
+    pub fn store(&mut self, queue: QueueId, seq: Seq, home: Home) {
+        let Some(slot) = self.queues.get_mut(&queue) else { return };
+        let listed = slot.queue.store(seq, home);
+        self.cache.count(slot);
+        self.list(queue, listed);
+    }
+
+    fn list(&mut self, queue: QueueId, chunk: Option<ChunkNumber>) {
+        let Some(chunk) = chunk else { return };
+        self.cache.listed.push_back((queue, chunk));
+        if self.cache.listed.len() >= self.cache.look_through_at.max(FEW_LISTED) {
+            let queues = &self.queues;
+            self.cache
+                .listed
+                .retain(|(id, chunk)| queues.get(id).is_some_and(|slot| slot.queue.is_listed(*chunk)));
+            self.cache.look_through_at = 2 * self.cache.listed.len();
+        }
+    }
+
+    /// Takes what was read, and goes on with whoever waited for it.
+    pub fn read(&mut self, result: ReadResult, effects: &mut Effects) {
+        let ReadResult { queue: id, found, missing } = result;
+        let Some(slot) = self.queues.get_mut(&id) else { return };
+        slot.queue.read();
+        let lost = missing.iter().filter(|(seq, home)| slot.queue.lose(*seq, *home)).count() as u64;
+        if lost > 0 {
+            let queue = slot.definition.name.clone();
+            effects.lost.push(Lost { queue, messages: lost });
+        }
+        let mut listed = Vec::new();
+        for (seq, home, message) in found {
+            listed.extend(slot.queue.fill(seq, home, message));
+        }
+        self.cache.count(slot);
+        for chunk in listed {
+            self.list(id, Some(chunk));
+        }
+        self.mark_dirty(id);
+        self.dispatch_dirty(effects);
+    }
+
+    /// Asks for what the queue needs next, if `needed` says that somebody takes messages.
+    pub(super) fn ask_for(&mut self, id: QueueId, needed: bool, effects: &mut Effects) {
+        let Some(slot) = self.queues.get_mut(&id) else { return };
+        if (needed || self.waiting.contains_key(&id))
+            && let Some(wanted) = slot.queue.next_read()
+        {
+            effects.reads.push(Read { queue: id, wanted });
+        }
+    }
+
+    /// Keeps a `basic.get` until its message is in memory.
+    pub(super) fn wait_for_message(
+        &mut self,
+        id: QueueId,
+        (connection, number): (ConnectionKey, ChannelNumber),
+        get: Get,
+    ) {
+        self.waiting.entry(id).or_default().push_back(WaitingGet { connection, number, get });
+        self.mark_dirty(id);
+    }
+
+    /// Answers the gets that wait, as far as messages are in memory or there are none.
+    pub(super) fn serve_gets(&mut self, id: QueueId, effects: &mut Effects) {
+        while let Some(waiting) = self.waiting.get_mut(&id) {
+            let Some(next) = waiting.pop_front() else {
+                self.waiting.remove(&id);
+                return;
+            };
+            let Some(got) = self.take(id, &next.get, effects) else {
+                self.waiting.entry(id).or_default().push_front(next);
+                return;
+            };
+            self.answer_get(&next, Reply::Got(got), effects);
+        }
+    }
+
+    /// Answers the gets of a queue that is gone: there is no message.
+    pub(super) fn give_up_gets(&mut self, id: QueueId, effects: &mut Effects) {
+        for waiting in self.waiting.remove(&id).into_iter().flatten() {
+            self.answer_get(&waiting, Reply::Got(None), effects);
+        }
+    }
+
+    fn answer_get(&mut self, waiting: &WaitingGet, reply: Reply, effects: &mut Effects) {
+        let event = Event::Replied { channel: waiting.number, result: Ok(reply) };
+        self.tell(waiting.connection, event, effects);
+    }
+
+    /// Forgets the gets of a channel that is gone.
+    pub(super) fn forget_gets(&mut self, channel: ChannelKey) {
+        self.waiting.retain(|_, waiting| {
+            waiting.retain(|waiting| waiting.get.channel != channel);
+            !waiting.is_empty()
+        });
+    }
+}
