@@ -80,6 +80,10 @@ impl Lines {
             Record::CreateVhost { vhost, name } => {
                 write!(line, "create-vhost vhost={:?} id={}", printable(name.as_str()), vhost.0)
             }
+            Record::QueueState { vhost, queue, places, .. } => {
+                let (vhost, queue) = (self.vhost(vhost), self.queue(vhost, queue));
+                write!(line, "queue-state vhost={vhost} queue={queue} messages={}", places.len())
+            }
             Record::CleanStop => line.write_str("clean-stop"),
         }
     }
@@ -119,7 +123,8 @@ impl Lines {
             Record::Ack { vhost, queue, .. }
             | Record::Return { vhost, queue, .. }
             | Record::CreateQueue { vhost, queue, .. }
-            | Record::DeleteQueue { vhost, queue } => is(vhost, queue),
+            | Record::DeleteQueue { vhost, queue }
+            | Record::QueueState { vhost, queue, .. } => is(vhost, queue),
             Record::CreateVhost { .. } | Record::Define { .. } | Record::CleanStop => false,
         }
     }

@@ -51,6 +51,7 @@ async fn serve(config: Config) -> Result<()> {
     let default = VhostName::from(DEFAULT_VHOST);
     let (broker, reports) = Broker::start(options, Authenticator::new(), found, &[default]);
     reports.iter().for_each(say_how_restored);
+    broker.settled().await;
     let operator = Operator::start(&config, broker.vhost(DEFAULT_VHOST).context("the default vhost")?)?;
     let door = Door {
         broker: broker.clone(),
@@ -77,7 +78,7 @@ async fn serve(config: Config) -> Result<()> {
     drop(operator);
     let clean = broker.is_quiet();
     broker.finish_work();
-    broker.storage().shutdown(clean).context("what happened last is not durable")?;
+    broker.shutdown(clean).context("what happened last is not durable")?;
     info!("stopped");
     Ok(())
 }

@@ -78,7 +78,9 @@ impl Tally {
             Record::DeleteQueue { vhost, queue } => {
                 self.queues.remove(&(vhost, queue));
             }
-            Record::Return { .. }
+            // Only a summary has those, which is not read here.
+            Record::QueueState { .. }
+            | Record::Return { .. }
             | Record::CreateVhost { .. }
             | Record::Define { .. }
             | Record::CleanStop => {}

@@ -3,7 +3,7 @@
 //! Invariant: a message leaves memory only when it is stored and can be read again. At most one read is under way, and
 //! what it brings is taken only in a place that still is where it was read from.
 
-use super::{ChunkNumber, Home, Location, Queue};
+use super::{Backlog, ChunkNumber, Home, Location, Queue};
 use crate::model::{Message, Seq};
 
 /// What one read asks for at most.
@@ -14,6 +14,12 @@ const AHEAD_MESSAGES: u64 = 512;
 const AHEAD_BYTES: u64 = 128 << 10;
 
 impl Queue {
+    /// The messages nobody holds.
+    #[must_use]
+    pub fn backlog(&self) -> &Backlog {
+        &self.ready
+    }
+
     /// What memory is taken by ready messages that may leave it, in bytes.
     #[must_use]
     #[inline]

@@ -155,6 +155,13 @@ impl Ledger {
         counts.forget_useless();
     }
 
+    /// The segments that hold definitions or identities.
+    pub(super) fn defined_in(&self) -> Vec<SegmentNumber> {
+        let counts = self.counts.lock();
+        let defining = counts.segments.iter().filter(|(_, live)| live.defines);
+        defining.map(|(segment, _)| SegmentNumber(u64::from(*segment))).collect()
+    }
+
     /// Up to where messages can be read again.
     pub(super) fn written(&self) -> Location {
         location(self.storage.log().written_until())

@@ -14,6 +14,7 @@ mod memory;
 mod reading;
 mod reclaim;
 mod recovery;
+mod summary;
 mod vhost_handle;
 
 pub use broker::{Broker, BrokerOptions, Found};

@@ -85,6 +85,16 @@ impl Replay {
                 self.identified_in.insert(segment);
                 self.vhosts.entry(vhost).or_default().name = Some(name.clone());
             }
+            Record::QueueState { vhost, queue, next, places } => {
+                let queue = self.queue(vhost, queue);
+                queue.next = queue.next.max(next.0);
+                for place in places {
+                    queue.messages.restore(place.seq, Home::new(location(place.location), place.bytes));
+                    if place.redelivered {
+                        queue.messages.mark(place.seq);
+                    }
+                }
+            }
             Record::Define { .. } | Record::CleanStop => {}
         }
     }
@@ -161,10 +171,13 @@ impl ReplayedQueue {
 impl Replayed {
     fn count(&mut self, messages: &Backlog) {
         self.messages += messages.len();
-        for (segment, bytes) in messages.iter().filter_map(|(_, home, _)| home.stored()) {
+        let mut homes = messages.iter().filter_map(|(_, home, _)| home.stored()).peekable();
+        while let Some(&(segment, _)) = homes.peek() {
             let live = self.segments.entry(segment).or_default();
-            live.places += 1;
-            live.bytes += u64::from(bytes);
+            while let Some((_, bytes)) = homes.next_if(|(other, _)| *other == segment) {
+                live.places += 1;
+                live.bytes += u64::from(bytes);
+            }
         }
     }
 }

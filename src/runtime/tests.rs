@@ -256,7 +256,7 @@ impl World {
             assert!(self.broker.is_quiet());
         }
         // Without the mark of a clean stop it is as if the process had been killed with everything written.
-        self.broker.storage().shutdown(clean).expect("the disk takes it");
+        self.broker.shutdown(clean).expect("the disk takes it");
         let root = tempfile::tempdir().unwrap();
         copy(self.root.path(), root.path());
         self.broker = start(root.path(), self.cache_bytes);

@@ -236,9 +236,13 @@ pub fn open(options: &Options, visitor: &mut dyn FnMut(Placed<'_>)) -> Result<Op
         }
     })?;
     let last = *log.durable().borrow();
+    if let Some(summary) = &recovery.summary {
+        told.is_whole();
+        defined_in.extend(&summary.defined_in);
+    }
     let (records, source) = told.resolve(&view, last, !recovery.damage.is_empty());
     let definitions = decode(&records)?;
-    if recovery.batches == 0 {
+    if recovery.batches == 0 && recovery.summary.is_none() {
         write_all(&log, &records);
     }
     let behind = (position != last || source == Source::Log).then(|| difference(view.records, &records));

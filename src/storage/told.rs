@@ -17,6 +17,8 @@ pub(super) type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 pub(super) struct Told {
     /// The position of the first batch that is there.
     first: Option<LogPosition>,
+    /// It tells every definition, by itself.
+    whole: bool,
     /// The last word about each definition, and where it stands.
     changes: BTreeMap<Vec<u8>, Word>,
 }
@@ -47,6 +49,11 @@ impl Told {
         self.first.get_or_insert(position);
     }
 
+    /// What was told is every definition there is.
+    pub(super) fn is_whole(&mut self) {
+        self.whole = true;
+    }
+
     /// A definition was stored there.
     pub(super) fn define(&mut self, position: LogPosition, key: &[u8], value: Option<&[u8]>) {
         self.changes.insert(key.to_vec(), (position, value.map(<[u8]>::to_vec)));
@@ -55,7 +62,9 @@ impl Told {
     /// The definitions in force. `last` is where the log ends, and `lossy` says that batches of it are missing.
     pub(super) fn resolve(self, view: &View, last: LogPosition, lossy: bool) -> (Records, Source) {
         let (base, from) = self.base(view, last, lossy);
-        let source = if base { Source::Store } else { Source::Log };
+        // What is whole needs no view; the view is one all the same if it is not ahead.
+        let agrees = self.whole && view.intact.is_some_and(|position| position <= last);
+        let source = if base || agrees { Source::Store } else { Source::Log };
         let records = if base { view.records.iter() } else { [].iter() };
         let mut records: Records = records
             .filter_map(|record| record.value.as_ref().map(|value| (record.key.clone(), value.clone())))
@@ -74,6 +83,9 @@ impl Told {
 
     /// Whether to begin with the view, and behind which position the log goes on from there.
     fn base(&self, view: &View, last: LogPosition, lossy: bool) -> (bool, LogPosition) {
+        if self.whole {
+            return (false, LogPosition::START);
+        }
         let Some(first) = self.first else { return (true, last) };
         match view.intact {
             // What was retired before the view saw it is in the log again, further on, and nowhere says what is gone.

@@ -13,8 +13,8 @@ use super::connections::Connections;
 use super::counters::ExchangeCounters;
 use super::{Command, Effects, Event, Publish, Reply, ReplyToken, Request, Settlement};
 use crate::model::{
-    ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, Message, Outcome, QueueDefinition, QueueId, Seq,
-    VhostName,
+    ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, Message, Outcome, QueueDefinition, QueueId,
+    QueueName, Seq, VhostName,
 };
 use crate::queue::{Home, Queue};
 use crate::topology::{ExchangeId, Refusal, Targets, Topology};
@@ -127,6 +127,18 @@ impl Vhost {
     #[must_use]
     pub fn queue(&self, id: QueueId) -> Option<&Queue> {
         self.queues.get(&id).map(|slot| &slot.queue)
+    }
+
+    /// The queues that keep persistent messages across a restart, in no particular order, with their names.
+    pub fn durable_queues(&self) -> impl Iterator<Item = (&QueueName, &Queue)> {
+        let durable = self.queues.values().filter(|slot| slot.durable);
+        durable.map(|slot| (&slot.definition.name, &slot.queue))
+    }
+
+    /// No queue had this id yet, nor a higher one.
+    #[must_use]
+    pub fn next_queue(&self) -> QueueId {
+        QueueId(self.next_queue)
     }
 
     /// Counters of an exchange, all zero before its first message.

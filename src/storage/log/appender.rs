@@ -14,11 +14,13 @@ use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::watch;
 
+use super::directory::Directory;
 use super::file_system::FileSystem;
 use super::record::Record;
 use super::recovery::{Recovered, recover};
 use super::reread;
 use super::shared::{GATHER_BYTES, Phase, Shared};
+use super::summary;
 use super::writer::{self, Writer};
 use super::zeroing::{Zeroer, Zeroing};
 use super::{
@@ -236,6 +238,17 @@ impl Log {
     /// If not everything appended is durable.
     pub fn shutdown(&self) -> Result<(), ShutdownError> {
         self.stop(true)
+    }
+
+    /// Writes the summary of a log that [`Log::shutdown`] has closed: records that amount to what all of the log's
+    /// amount to, and the segments that hold definitions or identities. The next start reads them and not the segments.
+    ///
+    /// # Errors
+    /// If it cannot be written; the next start takes longer then.
+    pub fn summarise(&self, records: &Batch, defined_in: &[SegmentNumber]) -> io::Result<()> {
+        let closing = self.shared.state.lock().closing.ok_or(io::ErrorKind::InvalidInput)?;
+        let directory = Directory::read(Arc::clone(&self.file_system)).map_err(io::Error::other)?;
+        summary::write(&directory, closing, defined_in, records)
     }
 
     /// Like [`Log::shutdown`], but without the mark: somebody may still hold what the log does not say was delivered.

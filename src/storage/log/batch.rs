@@ -62,6 +62,11 @@ impl Batch {
         self.bytes.len() - BATCH_HEADER_BYTES
     }
 
+    /// Over the records' frames.
+    pub(super) fn sum(&self) -> u32 {
+        self.sum
+    }
+
     /// Says in the header what the records are: what can be said before the batch has its place.
     pub(super) fn finish(&mut self) {
         let header =

@@ -10,7 +10,8 @@ use super::file_system::{FileSystem, LogFile};
 use super::format::{HEADER_BYTES, HeaderState, SegmentHeader};
 use super::scan::{Scan, Window, read_full};
 use super::segments::{FileKind, segment_name};
-use super::{OpenError, SegmentNumber};
+use super::summary;
+use super::{OpenError, RecordError, SegmentNumber};
 
 /// A segment's file.
 pub(super) struct Segment {
@@ -27,15 +28,21 @@ pub(super) struct Directory {
     pub(super) segments: Vec<Segment>,
     /// Names and bytes.
     pub(super) spares: Vec<(String, u64)>,
+    /// Files of a summary, whole or not.
+    pub(super) summaries: Vec<String>,
 }
 
 impl Directory {
     pub(super) fn read(file_system: Arc<dyn FileSystem>) -> Result<Self, OpenError> {
-        let mut directory = Self { file_system, segments: Vec::new(), spares: Vec::new() };
+        let mut directory =
+            Self { file_system, segments: Vec::new(), spares: Vec::new(), summaries: Vec::new() };
         let names = directory.file_system.list();
         for name in names.map_err(|source| directory.error("read", "", source))? {
             let kind = FileKind::of(&name);
             if kind == FileKind::Foreign {
+                if summary::is_name(&name) {
+                    directory.summaries.push(name);
+                }
                 continue;
             }
             let mut beginning = [0; HEADER_BYTES];
@@ -97,6 +104,11 @@ impl Directory {
         number: SegmentNumber,
     ) -> Result<Option<super::scan::Found>, OpenError> {
         scan.next().map_err(|source| self.error("read", &segment_name(number), source))
+    }
+
+    /// A record of a batch at this offset cannot be understood.
+    pub(super) fn foreign_record(&self, name: &str, offset: u64, source: RecordError) -> OpenError {
+        OpenError::Record { path: self.file_system.path().join(name), offset, source }
     }
 
     pub(super) fn error(&self, action: &'static str, name: &str, source: io::Error) -> OpenError {

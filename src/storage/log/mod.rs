@@ -41,6 +41,7 @@ mod reread;
 mod scan;
 mod segments;
 mod shared;
+mod summary;
 mod writer;
 mod zeroing;
 
@@ -54,7 +55,7 @@ pub use appender::{Log, ShutdownError};
 pub use batch::Batch;
 pub use check::{CheckReport, SegmentReport, check};
 pub use file_system::{FileSystem, LogFile, OsFileSystem};
-pub use record::{Record, RecordError, SeqRange, StoredMessage};
+pub use record::{Record, RecordError, SeqRange, StoredMessage, StoredPlace};
 pub use repair::{RepairReport, RepairedSegment, repair};
 pub use reread::Wanted;
 
@@ -192,10 +193,19 @@ pub struct RecoveryReport {
     pub records: u64,
     /// The log was closed in order and nothing was lost since.
     pub clean_stop: bool,
+    /// The segments were not read: what was handed out are the records of the summary, which tell everything.
+    pub summary: Option<SummaryReport>,
     /// Batches that were durable and cannot be read; to be said loudly.
     pub damage: Vec<Damage>,
     /// Where the log was cut: nothing behind was known to be durable.
     pub torn_tail: Option<TornTail>,
+}
+
+/// What a summary says besides its records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SummaryReport {
+    /// Segments that hold definitions or identities.
+    pub defined_in: Vec<SegmentNumber>,
 }
 
 /// Durable bytes of a segment that are not what was written. They stay where they are until the segment is

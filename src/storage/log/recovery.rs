@@ -3,14 +3,18 @@
 //! Invariant: reading changes nothing, and the cut is durable before anything new is written, so that recovery can
 //! be interrupted anywhere and finds the same log again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::directory::Directory;
 use super::file_system::FileSystem;
 use super::format::SegmentHeader;
+use super::record::{self, Scratch};
 use super::replay::{Visitor, Walk, walk};
 use super::segments::{SegmentFiles, segment_name};
-use super::{LogOptions, OpenError, RecoveryReport, SegmentNumber};
+use super::summary::{self, Summary};
+use super::{LogOptions, OpenError, Placed, RecoveryReport, SegmentNumber, SummaryReport};
+use crate::model::LogPosition;
 
 /// The log as it was found and where it goes on.
 pub(super) struct Recovered {
@@ -29,7 +33,11 @@ pub(super) fn recover(
     visitor: Visitor<'_>,
 ) -> Result<Recovered, OpenError> {
     let directory = Directory::read(file_system)?;
-    let walk = walk(&directory, visitor)?;
+    let walk = match summary::read(&directory) {
+        Some(summary) => sum_up(&directory, summary, visitor)?,
+        None => walk(&directory, visitor)?,
+    };
+    summary::remove(&directory)?;
     let mut files = SegmentFiles::new(Arc::clone(&directory.file_system), options);
     let changed = cut(&directory, &walk, &mut files)?;
     for (name, bytes) in &directory.spares {
@@ -45,6 +53,31 @@ pub(super) fn recover(
     let epoch = epochs.max().map_or(1, |epoch| epoch.saturating_add(1));
     let next = SegmentHeader { number: SegmentNumber(number), epoch, salt: options.salt };
     Ok(Recovered { files, report: walk.report, last: walk.last.unwrap_or(options.start.0), next })
+}
+
+/// Hands out a summary instead of what it sums up.
+fn sum_up(directory: &Directory, summary: Summary, visitor: Visitor<'_>) -> Result<Walk, OpenError> {
+    let Summary { closing, end, defined_in, records } = summary;
+    let mut report = RecoveryReport {
+        segments: directory.segments.len(),
+        bytes: directory.segments.iter().map(|segment| segment.bytes).sum(),
+        clean_stop: true,
+        summary: Some(SummaryReport { defined_in }),
+        ..RecoveryReport::default()
+    };
+    let position = LogPosition(closing.position);
+    let read = record::read_all(&records, &mut Scratch::default(), &mut |extent, record| {
+        visitor(Placed { location: closing.location, bytes: extent.end - extent.begin, position, record });
+    });
+    report.records = read.map_err(|source| directory.foreign_record(summary::NAME, 0, source))?;
+    Ok(Walk {
+        report,
+        last: Some(closing.position),
+        end: Some((closing.location.segment, end)),
+        closed: true,
+        lost: BTreeMap::new(),
+        visited: Vec::new(),
+    })
 }
 
 /// Ends the log behind its last batch, durably except for names. Says whether names changed.

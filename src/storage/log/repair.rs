@@ -18,6 +18,7 @@ use super::frame;
 use super::replay::{Visited, Walk, walk};
 use super::scan::{Found, Scan, Window, read_full};
 use super::segments::{segment_name, unnamed_name};
+use super::summary;
 use super::{Damage, OpenError, SegmentNumber};
 
 /// Bytes that are copied or written at a time.
@@ -57,6 +58,7 @@ pub fn repair(file_system: Arc<dyn FileSystem>, aside: &dyn FileSystem) -> Resul
     let closing = |visited: &Visited| walk.closed && walk.end.is_some_and(|(last, _)| visited.number == last);
     let concerned =
         |visited: &&Visited| walk.lost.contains_key(&visited.number) || visited.gap || closing(visited);
+    summary::remove(&directory)?;
     let mut concerned: Vec<_> = walk.visited.iter().filter(concerned).collect();
     for visited in &concerned {
         let name = segment_name(visited.number);

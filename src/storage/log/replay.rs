@@ -151,8 +151,7 @@ impl Replay<'_> {
             self.last = Some(found.header.position);
             self.end = Some((segment.number, found.end));
             self.hand_out(segment.number, &found, scan.records(&found)).map_err(|source| {
-                let path = directory.file_system.path().join(segment_name(segment.number));
-                OpenError::Record { path, offset: found.begin, source }
+                directory.foreign_record(&segment_name(segment.number), found.begin, source)
             })?;
         }
         if empty {

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::format::HEADER_BYTES;
 use super::record::Record;
+use super::summary::Closing;
 use super::{Batch, Location, SegmentNumber, Space};
 use crate::model::LogPosition;
 use crate::storage::FailureText;
@@ -82,6 +83,8 @@ pub(super) struct State {
     pub(super) urgent: bool,
     pub(super) retire: Option<(SegmentNumber, u64)>,
     pub(super) phase: Phase,
+    /// The mark of a clean stop, once there is one.
+    pub(super) closing: Option<Closing>,
 }
 
 /// Where the log is in its life.
@@ -175,6 +178,7 @@ impl Shared {
             urgent: false,
             retire: None,
             phase: Phase::Open,
+            closing: None,
         };
         Self {
             state: Mutex::new(state),
@@ -213,12 +217,15 @@ impl Shared {
         self.state.lock().take(work);
     }
 
-    /// Appends a batch of the log's own, after [`Shared::close`].
+    /// Appends the mark of a clean stop, after [`Shared::close`].
     pub(super) fn append_last(&self, record: &Record<'_>, segment_bytes_max: u64) {
         let mut batch = Batch::new();
         batch.push(record);
         batch.finish();
-        let (_, size) = self.state.lock().append(&mut batch, segment_bytes_max);
+        let mut state = self.state.lock();
+        let (location, size) = state.append(&mut batch, segment_bytes_max);
+        state.closing = Some(Closing { location, position: state.position });
+        drop(state);
         self.unwritten.fetch_add(size, Ordering::Relaxed);
     }
 

@@ -11,13 +11,14 @@ mod define;
 mod delete_queue;
 mod field;
 mod publish;
+mod queue_state;
 mod requeue;
 
 use thiserror::Error;
 
 use self::field::Reader;
-use super::VhostId;
 use super::frame::{self, Extent};
+use super::{Location, VhostId};
 use crate::model::{Message, MessageParts, QueueId, QueueName, Seq, VhostName};
 use bytes::Bytes;
 
@@ -29,6 +30,7 @@ const CREATE_QUEUE: u8 = 5;
 const DELETE_QUEUE: u8 = 6;
 const CREATE_VHOST: u8 = 7;
 const CLEAN_STOP: u8 = 8;
+const QUEUE_STATE: u8 = 9;
 
 /// The version in which every kind is written.
 const VERSION: u8 = 1;
@@ -69,6 +71,19 @@ impl<'a> From<&'a Message> for StoredMessage<'a> {
         };
         Self { parts, body: message.body() }
     }
+}
+
+/// A place of a queue and where its message is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredPlace {
+    /// The place.
+    pub seq: Seq,
+    /// Where the message's record begins.
+    pub location: Location,
+    /// What the record counts for in this place, in bytes.
+    pub bytes: u32,
+    /// The message may have been delivered before.
+    pub redelivered: bool,
 }
 
 /// One change of what is kept, to be applied in the order of the log.
@@ -132,6 +147,17 @@ pub enum Record<'a> {
         /// Its name.
         name: &'a VhostName,
     },
+    /// What the queue keeps, or some of it: only in the summary of a clean stop.
+    QueueState {
+        /// The queue's vhost.
+        vhost: VhostId,
+        /// The queue.
+        queue: QueueId,
+        /// No message was ever in this place or a higher one.
+        next: Seq,
+        /// Places that ascend.
+        places: &'a [StoredPlace],
+    },
     /// The log was closed in order; written by the log itself. Only as the last record of all does it mean
     /// anything.
     CleanStop,
@@ -164,6 +190,7 @@ pub enum RecordError {
 pub(super) struct Scratch {
     queues: Vec<(QueueId, Seq)>,
     seqs: Vec<SeqRange>,
+    places: Vec<StoredPlace>,
 }
 
 /// Encodes one record.
@@ -176,6 +203,9 @@ pub(super) fn put(record: &Record<'_>, out: &mut Vec<u8>) {
         Record::CreateQueue { vhost, queue, name } => create_queue::put(vhost, queue, name, out),
         Record::DeleteQueue { vhost, queue } => delete_queue::put(vhost, queue, out),
         Record::CreateVhost { vhost, name } => create_vhost::put(vhost, name, out),
+        Record::QueueState { vhost, queue, next, places } => {
+            queue_state::put(vhost, queue, next, places, out);
+        }
         Record::CleanStop => clean_stop::put(out),
     }
 }
@@ -209,6 +239,7 @@ pub(super) fn read(
         (CREATE_QUEUE, VERSION) => create_queue::read(&mut reader, visitor),
         (DELETE_QUEUE, VERSION) => delete_queue::read(&mut reader, visitor),
         (CREATE_VHOST, VERSION) => create_vhost::read(&mut reader, visitor),
+        (QUEUE_STATE, VERSION) => queue_state::read(&mut reader, &mut scratch.places, visitor),
         (CLEAN_STOP, VERSION) => {
             visitor(Record::CleanStop);
             Ok(())

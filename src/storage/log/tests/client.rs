@@ -65,7 +65,10 @@ impl Model {
             Record::DeleteQueue { queue, .. } => {
                 self.queues.remove(&queue);
             }
-            Record::CreateVhost { .. } | Record::Define { .. } | Record::CleanStop => {}
+            Record::CreateVhost { .. }
+            | Record::Define { .. }
+            | Record::QueueState { .. }
+            | Record::CleanStop => {}
         }
     }
 

@@ -8,6 +8,7 @@ mod disk;
 mod faults;
 mod mending;
 mod spares;
+mod summary;
 
 use std::sync::Arc;
 use std::time::Duration;
