@@ -10,6 +10,7 @@ mod fsck;
 mod machine;
 mod offline;
 mod operator;
+mod progress;
 mod serve;
 mod tally;
 #[cfg(test)]

@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 
 use super::machine;
 use super::operator::Operator;
+use super::progress::Progress;
 use crate::auth::Authenticator;
 use crate::config::{Config, Durability, LogFormat, LogLevel, MemoryWatermark};
 use crate::model::VhostName;
@@ -90,7 +91,8 @@ fn bind(config: &Config) -> Result<Vec<Listener>> {
     config.listen.iter().map(bind).collect()
 }
 
-/// Reads what the data directory holds.
+/// Reads what the data directory holds, and says how far that is if it takes long.
+#[expect(clippy::disallowed_methods, reason = "whoever waits for the start is told how far it is")]
 fn open(config: &Config) -> Result<Found> {
     let mut salt = [0; 8];
     getrandom::fill(&mut salt).context("the operating system has no random bytes")?;
@@ -104,8 +106,13 @@ fn open(config: &Config) -> Result<Found> {
         ..LogOptions::new(u64::from_le_bytes(salt))
     };
     let mut replay = Replay::default();
+    let begun = Instant::now();
+    let mut progress = Progress::new(log::segment_sizes(&config.data_dir.join(storage::LOG)));
     let opened = storage::open(&storage::Options::new(config.data_dir.clone(), log), &mut |placed| {
         replay.record(&placed);
+        if let Some(line) = progress.record(placed.location.segment, || begun.elapsed()) {
+            info!("{line}");
+        }
     })?;
     say_how_opened(&opened);
     let storage::Opened { storage, definitions, recovery, defined_in, .. } = opened;

@@ -3,7 +3,9 @@
 //! Invariant: everything here only reads. A file that another release wrote ends the reading before anything was
 //! done about the others.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::file_system::{FileSystem, LogFile};
@@ -19,6 +21,18 @@ pub(super) struct Segment {
     pub(super) bytes: u64,
     /// `None` if it cannot be read.
     pub(super) header: Option<SegmentHeader>,
+}
+
+/// The segments that lie in a directory, by their files' names, with their files' bytes. For whoever wants to know
+/// how much there is to read; empty if that cannot be told.
+#[must_use]
+pub fn segment_sizes(directory: &Path) -> BTreeMap<SegmentNumber, u64> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let sizes = entries.filter_map(|entry| match FileKind::of(entry.file_name().to_str()?) {
+        FileKind::Segment(number) => Some((number, entry.metadata().ok()?.len())),
+        _ => None,
+    });
+    sizes.collect()
 }
 
 /// The files of a log.
@@ -113,5 +127,23 @@ impl Directory {
 
     pub(super) fn error(&self, action: &'static str, name: &str, source: io::Error) -> OpenError {
         OpenError::Io { action, path: self.file_system.path().join(name), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sizes_of_segments_are_told_and_of_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(segment_sizes(&directory.path().join("missing")).is_empty());
+        for (name, bytes) in
+            [("0000000003.log", 30), ("0000000012.log", 0), ("0000000004.spare", 9), ("a.log", 9)]
+        {
+            std::fs::write(directory.path().join(name), vec![0; bytes]).unwrap();
+        }
+        let expected = BTreeMap::from([(SegmentNumber(3), 30), (SegmentNumber(12), 0)]);
+        assert_eq!(segment_sizes(directory.path()), expected);
     }
 }
