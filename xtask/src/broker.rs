@@ -10,17 +10,23 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use crate::{process, workspace};
 
-/// The broker binary as a test build makes it.
+/// The cargo profile of everything that tests run.
+pub(crate) const PROFILE: &str = "ci";
+
+/// The broker binary that the workspace's tests use, built unless it is there; or that of `FERRYMQ_BIN`.
 pub(crate) fn build() -> Result<PathBuf, String> {
     if let Some(binary) = std::env::var_os("FERRYMQ_BIN") {
         return Ok(PathBuf::from(binary));
     }
     process::run(
         process::cargo()
-            .args(["build", "--package", "ferrymq", "--bin", "ferrymq"])
+            .args(["build", "--profile", PROFILE, "--locked", "--package", "ferrymq", "--bin", "ferrymq"])
+            // With one of the tests, because without any the dependencies would have fewer features than the tests
+            // give them, and be built a second time.
+            .args(["--test", "fsck"])
             .current_dir(workspace::root()),
     )?;
-    Ok(workspace::target().join("debug").join(format!("ferrymq{}", std::env::consts::EXE_SUFFIX)))
+    Ok(workspace::target().join(PROFILE).join(format!("ferrymq{}", std::env::consts::EXE_SUFFIX)))
 }
 
 /// A running broker; dropping it ends the process and removes its data.

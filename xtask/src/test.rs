@@ -49,6 +49,7 @@ fn format() -> Outcome {
     }
 }
 
+/// All of them. All but the examples is built in one profile, and `build` builds it.
 fn all() -> Vec<Step> {
     vec![
         Step::new("format", || with_component("rustfmt", "fmt", format)),
@@ -56,6 +57,8 @@ fn all() -> Vec<Step> {
             with_component("clippy", "clippy", || {
                 process::step(&mut cargo(&[
                     "clippy",
+                    "--profile",
+                    broker::PROFILE,
                     "--workspace",
                     "--all-targets",
                     "--locked",
@@ -65,11 +68,20 @@ fn all() -> Vec<Step> {
                 ]))
             })
         }),
-        Step::new("workspace tests", || process::step(&mut cargo(&["test", "--workspace", "--locked"]))),
+        Step::new("build", || process::step(&mut workspace_tests(&["--no-run"]))),
+        Step::new("workspace tests", || process::step(&mut workspace_tests(&[]))),
         Step::new("rustdoc", || {
             process::step(
-                cargo(&["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"])
-                    .env("RUSTDOCFLAGS", "-D warnings"),
+                cargo(&[
+                    "doc",
+                    "--profile",
+                    broker::PROFILE,
+                    "--workspace",
+                    "--no-deps",
+                    "--document-private-items",
+                    "--locked",
+                ])
+                .env("RUSTDOCFLAGS", "-D warnings"),
             )
         }),
         Step::new("licences and bans", audit::run),
@@ -85,6 +97,12 @@ fn all() -> Vec<Step> {
 fn cargo(arguments: &[&str]) -> Command {
     let mut command = process::cargo();
     command.args(arguments).current_dir(workspace::root());
+    command
+}
+
+fn workspace_tests(options: &[&str]) -> Command {
+    let mut command = cargo(&["test", "--profile", broker::PROFILE, "--workspace", "--locked"]);
+    command.args(options);
     command
 }
 
