@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import forward
+from bounded import run_bounded
 from judging import Broken, Skipped
 
 HERE = Path(__file__).resolve().parent
@@ -21,9 +22,8 @@ def run(suite, server, work):
     command = ["cargo", "test", "--locked", "--no-fail-fast", *suite.arguments, "--", "--test-threads=1"]
     variables = {"AMQP_ADDR": server.url, "CARGO_TARGET_DIR": str(work / "cargo"), "RUST_BACKTRACE": "0"}
     log = work / f"{suite.name}.log"
-    with forward.fixed_port(suite, server), open(log, "w") as output:
-        subprocess.run(command, cwd=source, env={**os.environ, **variables}, stdin=subprocess.DEVNULL,
-                       stdout=output, stderr=subprocess.STDOUT, timeout=suite.seconds)  # fmt: skip
+    with forward.fixed_port(suite, server):
+        run_bounded(command, suite.seconds, log, cwd=source, env={**os.environ, **variables})
     results = read(log.read_text())
     if not results:
         raise Broken(f"no test ran; see {log}:\n{log.read_text()[-3000:]}")

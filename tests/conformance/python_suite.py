@@ -13,9 +13,13 @@ import tarfile
 import threading
 import xml.etree.ElementTree as ElementTree
 
-from judging import Broken
 from pathlib import Path
 
+from bounded import run_bounded
+from judging import Broken
+
+# For one test, its fixtures included.
+TEST_SECONDS = 120
 HERE = Path(__file__).resolve().parent
 
 
@@ -24,8 +28,8 @@ def run(suite, server, work):
     source = fetch(suite, work)
     report = work / f"{suite.name}.xml"
     report.unlink(missing_ok=True)
-    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "published_suites", f"--tb=short",
-               f"--junitxml={report}"]
+    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "published_suites", "--tb=short",
+               f"--timeout={TEST_SECONDS}", f"--junitxml={report}"]
     command += suite.arguments + suite.paths
     containers = Containers(server.port)
     variables = {
@@ -36,9 +40,7 @@ def run(suite, server, work):
     }  # fmt: skip
     log = work / f"{suite.name}.log"
     try:
-        with open(log, "w") as output:
-            subprocess.run(command, cwd=source, env={**os.environ, **variables}, stdin=subprocess.DEVNULL,
-                           stdout=output, stderr=subprocess.STDOUT, timeout=suite.seconds)  # fmt: skip
+        run_bounded(command, suite.seconds, log, cwd=source, env={**os.environ, **variables})
     finally:
         containers.stop()
     if not report.exists():

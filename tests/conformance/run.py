@@ -55,7 +55,7 @@ def run(suite, options):
     except judging.Skipped as reason:
         print(f"    SKIPPED {suite.name}: {reason}")
         return True
-    except (subprocess.TimeoutExpired, judging.Broken) as error:
+    except (subprocess.SubprocessError, judging.Broken) as error:
         print(f"    FAILED {suite.name}: {error}")
         return False
     finally:

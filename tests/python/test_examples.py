@@ -21,6 +21,9 @@ TARGET = Path(os.environ.get("FERRYMQ_TARGET", ROOT / "target"))
 SECONDS = 30
 BUILD_SECONDS = 1800
 
+# The first test of a language builds its examples; each program has a bound of its own.
+pytestmark = pytest.mark.timeout(BUILD_SECONDS)
+
 TOPIC_OUTPUT = """\
 everything (#):
   kernel.info: up and running

@@ -7,14 +7,20 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
+use crate::deadline::Deadline;
 use crate::{process, workspace};
 
 /// The cargo profile of everything that tests run.
 pub(crate) const PROFILE: &str = "ci";
 
+/// How long a broker may take to start on no data.
+const START: Duration = Duration::from_secs(60);
+
 /// The broker binary that the workspace's tests use, built unless it is there; or that of `FERRYMQ_BIN`.
-pub(crate) fn build() -> Result<PathBuf, String> {
+pub(crate) fn build(deadline: Deadline) -> Result<PathBuf, String> {
     if let Some(binary) = std::env::var_os("FERRYMQ_BIN") {
         return Ok(PathBuf::from(binary));
     }
@@ -25,6 +31,7 @@ pub(crate) fn build() -> Result<PathBuf, String> {
             // give them, and be built a second time.
             .args(["--test", "fsck"])
             .current_dir(workspace::root()),
+        deadline,
     )?;
     Ok(workspace::target().join(PROFILE).join(format!("ferrymq{}", std::env::consts::EXE_SUFFIX)))
 }
@@ -51,7 +58,7 @@ impl Broker {
         let output = process.stdout.take();
         let mut broker = Self { process, folder, port: 0 };
         broker.port =
-            output.and_then(wait_for_start).ok_or("the broker ended before its startup was complete")?;
+            output.and_then(wait_for_start).ok_or("the broker's startup did not become complete")?;
         Ok(broker)
     }
 
@@ -61,21 +68,23 @@ impl Broker {
     }
 }
 
-/// Reads until the startup line, then leaves a thread to read the rest so that the broker never blocks on it.
+/// Waits for the startup line. A thread reads that and the rest, so that the broker never blocks on it.
 fn wait_for_start(output: ChildStdout) -> Option<u16> {
-    let mut lines = BufReader::new(output).lines();
-    let mut port = None;
-    for line in lines.by_ref().map_while(Result::ok) {
-        if let Some((_, rest)) = line.split_once("listening on 127.0.0.1:") {
-            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-            port = digits.parse().ok();
+    let (tell, started) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut port = None;
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            if let Some((_, rest)) = line.split_once("listening on 127.0.0.1:") {
+                let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+                port = digits.parse().ok();
+            }
+            if line.contains("Server startup complete") {
+                // Nobody listens any more if it took too long.
+                let _ = tell.send(port);
+            }
         }
-        if line.contains("Server startup complete") {
-            break;
-        }
-    }
-    std::thread::spawn(move || lines.for_each(drop));
-    port
+    });
+    started.recv_timeout(START).ok().flatten()
 }
 
 impl Drop for Broker {

@@ -1,14 +1,16 @@
 //! The project's automation: `cargo xtask <command>`.
 //!
-//! One file per command; `steps` runs numbered steps and closes with the summary; `process` runs programs;
-//! `python` and `node` prepare what the client tests need under `target/`. Standard library only, so that it
-//! builds in seconds on a fresh machine.
+//! One file per command; `steps` runs numbered steps and closes with the summary; `process` runs programs, and `group`
+//! sees to it that none outlives its deadline or this program; `python` and `node` prepare what the client tests need
+//! under `target/`. Standard library only, so that it builds in seconds on a fresh machine.
 
 mod audit;
 mod broker;
 mod conformance;
+mod deadline;
 mod differential;
 mod fix;
+mod group;
 mod node;
 mod process;
 mod python;
@@ -21,6 +23,8 @@ mod workspace;
 
 use std::process::ExitCode;
 
+use deadline::Deadline;
+
 const USAGE: &str = "\
 Usage: cargo xtask <command>
 
@@ -28,7 +32,7 @@ Commands:
   test [--keep-going] [--list] [--only TEXT]
                      everything a change must pass; prepares what the tests need
                      --keep-going  run the remaining steps after a failure
-                     --list        print the steps and stop
+                     --list        print the steps with their budgets and stop
                      --only TEXT   run only the steps whose title contains TEXT
   conformance [--fast] [--suite NAME] [--rabbitmq]
                      the published test suites of client libraries against the broker
@@ -50,7 +54,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments.split_first() {
         Some((&"test", rest)) => test::run(rest),
-        Some((&"conformance", rest)) => conformance::run(rest),
+        Some((&"conformance", rest)) => conformance::run(rest, Deadline::NONE),
         Some((&"differential", rest)) => differential::run(rest),
         Some((&"torture", rest)) => return torture::main(rest),
         Some((&"fix", [])) => fix::run(),

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::deadline::Deadline;
 use crate::{process, stamp, workspace};
 
 /// True when both Node and npm answer.
@@ -13,7 +14,7 @@ pub(crate) fn present() -> bool {
 
 /// Installs the packages of `tests/node`, or uses what was installed earlier; returns the folder that holds
 /// `node_modules`.
-pub(crate) fn packages() -> Result<PathBuf, String> {
+pub(crate) fn packages(deadline: Deadline) -> Result<PathBuf, String> {
     let source = workspace::root().join("tests/node");
     let folder = workspace::target().join("node");
     let version = process::output(Command::new("node").arg("--version")).unwrap_or_default();
@@ -30,7 +31,7 @@ pub(crate) fn packages() -> Result<PathBuf, String> {
         copy(&source.join(name), &folder.join(name))?;
     }
     let options = ["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"];
-    process::run(Command::new("npm").args(options).current_dir(&folder))?;
+    process::run(Command::new("npm").args(options).current_dir(&folder), deadline)?;
     stamp::write(&folder, &inputs)?;
     Ok(folder)
 }

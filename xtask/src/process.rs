@@ -1,8 +1,10 @@
-//! Runs programs in the foreground with what they print passed through.
+//! Runs programs in the foreground with what they print passed through, each until a deadline at most.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
+use crate::deadline::Deadline;
+use crate::group;
 use crate::steps::Outcome;
 
 /// The cargo that started this program.
@@ -10,22 +12,26 @@ pub(crate) fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// Runs a command with its output passed through; an error says how it ended.
-pub(crate) fn run(command: &mut Command) -> Result<(), String> {
+/// Runs a command with its output passed through; how it ended. An error if it did not start, or was ended at the
+/// deadline together with whatever it had started.
+pub(crate) fn status(command: &mut Command, deadline: Deadline) -> Result<ExitStatus, String> {
     println!("  $ {}", describe(command));
-    let status = command
-        .stdin(Stdio::null())
-        .status()
-        .map_err(|error| format!("{} did not start: {error}", command.get_program().to_string_lossy()))?;
+    match group::run(command, deadline) {
+        Ok(Some(status)) => Ok(status),
+        Ok(None) => Err(format!("OUT OF TIME and ended: {}", describe(command))),
+        Err(error) => Err(format!("{} did not start: {error}", command.get_program().to_string_lossy())),
+    }
+}
+
+/// Runs a command with its output passed through; an error says how it ended.
+pub(crate) fn run(command: &mut Command, deadline: Deadline) -> Result<(), String> {
+    let status = status(command, deadline)?;
     if status.success() { Ok(()) } else { Err(format!("{} ended with {status}", describe(command))) }
 }
 
 /// Runs a command as a whole step.
-pub(crate) fn step(command: &mut Command) -> Outcome {
-    match run(command) {
-        Ok(()) => Outcome::Passed,
-        Err(message) => Outcome::Failed(message),
-    }
+pub(crate) fn step(command: &mut Command, deadline: Deadline) -> Outcome {
+    run(command, deadline).into()
 }
 
 /// What a command prints on standard output, or nothing when it cannot be run or fails.

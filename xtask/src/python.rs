@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::deadline::Deadline;
 use crate::{process, stamp, workspace};
 
 /// The system's Python 3, if there is one of at least 3.9.
@@ -16,7 +17,7 @@ pub(crate) fn system() -> Option<&'static str> {
 }
 
 /// Makes `target/<name>` from a requirements file, or uses the one made earlier; returns its Python.
-pub(crate) fn environment(name: &str, requirements: &Path) -> Result<PathBuf, String> {
+fn environment(name: &str, requirements: &Path, deadline: Deadline) -> Result<PathBuf, String> {
     let system = system().ok_or("no Python 3.9 or later on this machine")?;
     let folder = workspace::target().join(name);
     let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
@@ -30,16 +31,16 @@ pub(crate) fn environment(name: &str, requirements: &Path) -> Result<PathBuf, St
         fs::remove_dir_all(&folder)
             .map_err(|error| format!("cannot remove {}: {error}", folder.display()))?;
     }
-    process::run(Command::new(system).args(["-m", "venv"]).arg(&folder))?;
+    process::run(Command::new(system).args(["-m", "venv"]).arg(&folder), deadline)?;
     let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "-r"];
-    process::run(Command::new(&python).args(install).arg(requirements))?;
+    process::run(Command::new(&python).args(install).arg(requirements), deadline)?;
     stamp::write(&folder, &inputs)?;
     Ok(python)
 }
 
 /// The environment of `tests/python`.
-pub(crate) fn test_environment() -> Result<PathBuf, String> {
-    environment("venv", &workspace::root().join("tests/python/requirements.txt"))
+pub(crate) fn test_environment(deadline: Deadline) -> Result<PathBuf, String> {
+    environment("venv", &workspace::root().join("tests/python/requirements.txt"), deadline)
 }
 
 /// A pytest command in the environment of `tests/python`.

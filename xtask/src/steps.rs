@@ -1,9 +1,17 @@
 //! Numbered steps with their times, and the summary that ends a run.
 //!
+//! A step has a budget: what it takes on two idle cores. More than that is a warning, because a machine may be
+//! busy; several times that ends the step, because then something hangs.
+//!
 //! Invariant: whatever did not run is named with its reason in the summary, and the last line is
 //! `N passed, N failed, N skipped`.
 
 use std::time::{Duration, Instant};
+
+use crate::deadline::Deadline;
+
+/// After so many times its budget a step is ended and has failed.
+const PATIENCE: u32 = 5;
 
 /// How one step ended.
 pub(crate) enum Outcome {
@@ -15,21 +23,68 @@ pub(crate) enum Outcome {
     Failed(String),
 }
 
+impl From<Result<(), String>> for Outcome {
+    fn from(result: Result<(), String>) -> Self {
+        match result {
+            Ok(()) => Self::Passed,
+            Err(message) => Self::Failed(message),
+        }
+    }
+}
+
 /// One named piece of work.
 pub(crate) struct Step {
     title: &'static str,
-    work: Box<dyn FnOnce() -> Outcome>,
+    budget: Duration,
+    work: Box<dyn FnOnce(Deadline) -> Outcome>,
 }
 
 impl Step {
-    /// A step that runs `work` when its turn comes.
-    pub(crate) fn new(title: &'static str, work: impl FnOnce() -> Outcome + 'static) -> Self {
-        Self { title, work: Box::new(work) }
+    /// A step that runs `work` when its turn comes. The budget is what that takes on two idle cores with nothing
+    /// built or installed, in seconds.
+    pub(crate) fn new(
+        title: &'static str,
+        budget: u64,
+        work: impl FnOnce(Deadline) -> Outcome + 'static,
+    ) -> Self {
+        Self { title, budget: Duration::from_secs(budget), work: Box::new(work) }
     }
 
     /// What the step is called in the output.
     pub(crate) fn title(&self) -> &'static str {
         self.title
+    }
+
+    /// What it is to take at most on two idle cores.
+    pub(crate) fn budget(&self) -> Duration {
+        self.budget
+    }
+
+    fn finish(self) -> Finished {
+        let start = Instant::now();
+        let outcome = (self.work)(Deadline::after(self.budget * PATIENCE));
+        Finished { title: self.title, budget: self.budget, outcome, time: start.elapsed() }
+    }
+}
+
+/// A step that had its turn.
+struct Finished {
+    title: &'static str,
+    budget: Duration,
+    outcome: Outcome,
+    time: Duration,
+}
+
+impl Finished {
+    fn failed(&self) -> bool {
+        matches!(self.outcome, Outcome::Failed(_))
+    }
+
+    /// Its time, and whether that is more than it should be.
+    fn times(&self) -> String {
+        let (time, budget) = (self.time.as_secs_f64(), self.budget.as_secs());
+        let over = if self.time > self.budget { " OVER BUDGET" } else { "" };
+        format!("{time:7.1} s of {budget:3} s{over}")
     }
 }
 
@@ -45,53 +100,99 @@ pub(crate) enum AfterFailure {
 /// Runs the steps in order and prints the summary. An error when any step failed, or when none passed.
 pub(crate) fn run(steps: Vec<Step>, after_failure: AfterFailure) -> Result<(), String> {
     let total = steps.len();
-    let mut finished: Vec<(&'static str, Outcome, Duration)> = Vec::new();
+    let mut finished: Vec<Finished> = Vec::new();
     for (index, step) in steps.into_iter().enumerate() {
-        let failed = finished.iter().any(|(_, outcome, _)| matches!(outcome, Outcome::Failed(_)));
-        if failed && after_failure == AfterFailure::Stop {
+        let title = step.title;
+        if after_failure == AfterFailure::Stop && finished.iter().any(Finished::failed) {
             let reason = "an earlier step failed (--keep-going runs it all the same)".to_owned();
-            finished.push((step.title, Outcome::Skipped(reason), Duration::ZERO));
+            finished.push(Step { work: Box::new(|_| Outcome::Skipped(reason)), ..step }.finish());
             continue;
         }
-        println!("\n[{}/{total}] {}", index + 1, step.title);
-        let start = Instant::now();
-        let outcome = (step.work)();
-        let time = start.elapsed();
-        let word = match &outcome {
+        println!("\n[{}/{total}] {title}", index + 1);
+        let done = step.finish();
+        let word = match &done.outcome {
             Outcome::Passed => "passed".to_owned(),
             Outcome::Skipped(reason) => format!("SKIPPED: {reason}"),
             Outcome::Failed(reason) => format!("FAILED: {reason}"),
         };
-        println!("[{}/{total}] {}: {word} ({:.1} s)", index + 1, step.title, time.as_secs_f64());
-        finished.push((step.title, outcome, time));
+        println!("[{}/{total}] {title}: {word} ({})", index + 1, done.times().trim_start());
+        finished.push(done);
     }
-    summarise(&finished)
+    let (summary, result) = summarise(&finished);
+    println!("\n{summary}");
+    result
 }
 
-fn summarise(finished: &[(&'static str, Outcome, Duration)]) -> Result<(), String> {
-    println!("\nSummary");
+/// The summary, and what it amounts to.
+fn summarise(finished: &[Finished]) -> (String, Result<(), String>) {
+    let mut lines = vec!["Summary".to_owned()];
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for (title, outcome, time) in finished {
-        let seconds = time.as_secs_f64();
-        match outcome {
+    for step in finished {
+        let (title, times) = (step.title, step.times());
+        match &step.outcome {
             Outcome::Passed => {
                 passed += 1;
-                println!("  passed   {seconds:7.1} s  {title}");
+                lines.push(format!("  passed  {times}  {title}"));
             }
             Outcome::Skipped(reason) => {
                 skipped += 1;
-                println!("  SKIPPED             {title}: {reason}");
+                lines.push(format!("  SKIPPED                    {title}: {reason}"));
             }
             Outcome::Failed(reason) => {
                 failed += 1;
-                println!("  FAILED   {seconds:7.1} s  {title}: {reason}");
+                lines.push(format!("  FAILED  {times}  {title}: {reason}"));
             }
         }
     }
-    println!("\n{passed} passed, {failed} failed, {skipped} skipped");
-    match (passed, failed) {
+    let time: Duration = finished.iter().map(|step| step.time).sum();
+    let budget: Duration = finished.iter().map(|step| step.budget).sum();
+    lines.push(format!("  in all  {:7.1} s of {:3} s", time.as_secs_f64(), budget.as_secs()));
+    let slow = finished.iter().filter(|step| step.time > step.budget).count();
+    if slow > 0 {
+        lines.push(format!("\nWARNING: {slow} over budget: the machine is busy, or something became slow"));
+    }
+    lines.push(format!("\n{passed} passed, {failed} failed, {skipped} skipped"));
+    let result = match (passed, failed) {
         (_, 1..) => Err(format!("{failed} of {} steps failed", finished.len())),
         (0, 0) => Err("no step ran".to_owned()),
         _ => Ok(()),
+    };
+    (lines.join("\n"), result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn done(outcome: Outcome, seconds: u64) -> Finished {
+        let time = Duration::from_secs(seconds);
+        Finished { title: "a step", budget: Duration::from_secs(10), outcome, time }
+    }
+
+    #[test]
+    fn a_step_over_its_budget_is_a_warning_and_no_failure() {
+        let (summary, result) = summarise(&[done(Outcome::Passed, 11), done(Outcome::Passed, 10)]);
+        assert_eq!(result, Ok(()));
+        assert!(summary.contains("11.0 s of  10 s OVER BUDGET  a step"), "{summary}");
+        assert!(summary.contains("WARNING: 1 over budget"), "{summary}");
+        assert!(summary.contains("in all     21.0 s of  20 s"), "{summary}");
+    }
+
+    #[test]
+    fn failures_and_runs_of_nothing_are_errors() {
+        let (summary, result) =
+            summarise(&[done(Outcome::Failed("why".into()), 1), done(Outcome::Skipped("how".into()), 0)]);
+        assert_eq!(result, Err("1 of 2 steps failed".into()));
+        assert!(summary.contains("a step: why") && summary.contains("a step: how"), "{summary}");
+        assert!(summary.ends_with("\n0 passed, 1 failed, 1 skipped"), "{summary}");
+        assert!(summarise(&[done(Outcome::Skipped("how".into()), 0)]).1.is_err());
+    }
+
+    #[test]
+    fn a_step_gets_several_times_its_budget() {
+        let seconds = |deadline: Deadline| deadline.left().map(|left| left.as_secs() + 1);
+        let step =
+            Step::new("a step", 10, move |deadline| Outcome::Failed(format!("{:?}", seconds(deadline))));
+        assert!(matches!(step.finish().outcome, Outcome::Failed(left) if left == "Some(50)"));
     }
 }

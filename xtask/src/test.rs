@@ -4,6 +4,7 @@
 
 use std::process::Command;
 
+use crate::deadline::Deadline;
 use crate::steps::{AfterFailure, Outcome, Step};
 use crate::{audit, broker, conformance, differential, node, process, python, steps, torture, workspace};
 
@@ -26,7 +27,7 @@ pub(crate) fn run(options: &[&str]) -> Result<(), String> {
     }
     if list {
         for step in &steps {
-            println!("{}", step.title());
+            println!("{} ({} s)", step.title(), step.budget().as_secs());
         }
         return Ok(());
     }
@@ -41,56 +42,28 @@ fn with_component(component: &str, subcommand: &str, step: impl FnOnce() -> Outc
     }
 }
 
-fn format() -> Outcome {
+fn format(deadline: Deadline) -> Outcome {
     let examples = ["fmt", "--check", "--manifest-path", "examples/rust/Cargo.toml"];
-    match process::run(&mut cargo(&["fmt", "--all", "--check"])) {
-        Ok(()) => process::step(&mut cargo(&examples)),
-        Err(message) => Outcome::Failed(message),
-    }
+    let formatted = process::run(&mut cargo(&["fmt", "--all", "--check"]), deadline);
+    formatted.and_then(|()| process::run(&mut cargo(&examples), deadline)).into()
 }
 
-/// All of them. All but the examples is built in one profile, and `build` builds it.
+/// All of them, each with its budget in seconds: what it takes on two idle cores in a fresh clone, with some room.
+/// All but the examples is built in one profile, and `build` builds it.
 fn all() -> Vec<Step> {
     vec![
-        Step::new("format", || with_component("rustfmt", "fmt", format)),
-        Step::new("clippy", || {
-            with_component("clippy", "clippy", || {
-                process::step(&mut cargo(&[
-                    "clippy",
-                    "--profile",
-                    broker::PROFILE,
-                    "--workspace",
-                    "--all-targets",
-                    "--locked",
-                    "--",
-                    "-D",
-                    "warnings",
-                ]))
-            })
-        }),
-        Step::new("build", || process::step(&mut workspace_tests(&["--no-run"]))),
-        Step::new("workspace tests", || process::step(&mut workspace_tests(&[]))),
-        Step::new("rustdoc", || {
-            process::step(
-                cargo(&[
-                    "doc",
-                    "--profile",
-                    broker::PROFILE,
-                    "--workspace",
-                    "--no-deps",
-                    "--document-private-items",
-                    "--locked",
-                ])
-                .env("RUSTDOCFLAGS", "-D warnings"),
-            )
-        }),
-        Step::new("licences and bans", audit::run),
-        Step::new("rust examples build", rust_examples),
-        Step::new("python clients, examples and README", python_tests),
-        Step::new("node clients", node_tests),
-        Step::new("torture, short form", torture::step),
-        Step::new("conformance, fast part", conformance_fast),
-        Step::new("differential sessions", || differential::step("")),
+        Step::new("format", 5, |deadline| with_component("rustfmt", "fmt", || format(deadline))),
+        Step::new("clippy", 60, |deadline| with_component("clippy", "clippy", || clippy(deadline))),
+        Step::new("build", 200, |deadline| process::step(&mut workspace_tests(&["--no-run"]), deadline)),
+        Step::new("workspace tests", 60, |deadline| process::step(&mut workspace_tests(&[]), deadline)),
+        Step::new("rustdoc", 20, rustdoc),
+        Step::new("licences and bans", 5, audit::run),
+        Step::new("rust examples build", 90, rust_examples),
+        Step::new("python clients, examples and README", 120, python_tests),
+        Step::new("node clients", 20, node_tests),
+        Step::new("torture, short form", 180, torture::step),
+        Step::new("conformance, fast part", 60, conformance_fast),
+        Step::new(differential::TITLE, differential::BUDGET, |deadline| differential::step("", deadline)),
     ]
 }
 
@@ -100,61 +73,86 @@ fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
+fn clippy(deadline: Deadline) -> Outcome {
+    let mut command = cargo(&["clippy", "--profile", broker::PROFILE]);
+    command.args(["--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]);
+    process::step(&mut command, deadline)
+}
+
 fn workspace_tests(options: &[&str]) -> Command {
     let mut command = cargo(&["test", "--profile", broker::PROFILE, "--workspace", "--locked"]);
     command.args(options);
     command
 }
 
-fn rust_examples() -> Outcome {
+fn rustdoc(deadline: Deadline) -> Outcome {
+    let mut command = cargo(&["doc", "--profile", broker::PROFILE, "--workspace", "--no-deps", "--locked"]);
+    command.arg("--document-private-items").env("RUSTDOCFLAGS", "-D warnings");
+    process::step(&mut command, deadline)
+}
+
+fn rust_examples(deadline: Deadline) -> Outcome {
     let manifest = workspace::root().join("examples/rust/Cargo.toml");
     let target = workspace::target().join("examples");
     let mut command = process::cargo();
     command.args(["build", "--locked", "--bins", "--manifest-path"]).arg(manifest);
-    process::step(command.arg("--target-dir").arg(target))
+    process::step(command.arg("--target-dir").arg(target), deadline)
 }
 
-fn python_tests() -> Outcome {
+fn python_tests(deadline: Deadline) -> Outcome {
     if python::system().is_none() {
         return Outcome::Skipped("no Python 3.9 or later on this machine".to_owned());
     }
-    let prepared = python::test_environment().and_then(|python| Ok((python, broker::build()?)));
+    let prepared =
+        python::test_environment(deadline).and_then(|python| Ok((python, broker::build(deadline)?)));
     match prepared {
         Ok((python, binary)) => process::step(
             python::pytest(&python, ["-q", "tests/python"])
                 .env("FERRYMQ_BIN", binary)
                 .env("FERRYMQ_TARGET", workspace::target()),
+            deadline,
         ),
         Err(message) => Outcome::Failed(message),
     }
 }
 
-fn node_tests() -> Outcome {
+fn node_tests(deadline: Deadline) -> Outcome {
     if !node::present() {
         return Outcome::Skipped("no Node on this machine: amqplib was NOT tested".to_owned());
     }
-    let prepared = node::packages().and_then(|folder| {
-        let binary = broker::build()?;
+    let prepared = node::packages(deadline).and_then(|folder| {
+        let binary = broker::build(deadline)?;
         Ok((folder, broker::Broker::start(&binary)?))
     });
     match prepared {
         Ok((folder, broker)) => process::step(
             Command::new("node")
-                .args(["--test", "tests/node/"])
+                .args(["--test", "--test-timeout=60000", "tests/node/"])
                 .current_dir(workspace::root())
                 .env("AMQP_URL", format!("amqp://guest:guest@127.0.0.1:{}", broker.port()))
                 .env("NODE_PACKAGES", folder.join("node_modules")),
+            deadline,
         ),
         Err(message) => Outcome::Failed(message),
     }
 }
 
-fn conformance_fast() -> Outcome {
+fn conformance_fast(deadline: Deadline) -> Outcome {
     if python::system().is_none() {
         return Outcome::Skipped("no Python 3.9 or later on this machine".to_owned());
     }
-    match conformance::run(&["--fast"]) {
-        Ok(()) => Outcome::Passed,
-        Err(message) => Outcome::Failed(message),
+    conformance::run(&["--fast"], deadline).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_whole_run_takes_a_quarter_of_an_hour_at_most() {
+        let budget: Duration = all().iter().map(Step::budget).sum();
+        assert!(budget <= Duration::from_secs(15 * 60), "{budget:?}");
     }
 }
