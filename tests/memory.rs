@@ -150,7 +150,10 @@ fn publishers_wait_at_the_watermark_and_finish_afterwards() {
 #[test]
 fn a_control_group_of_512_mib_is_enough() {
     let Some(group) = ControlGroup::make(512 * MIB) else {
-        eprintln!("SKIPPED: no control group can be made here; the configured watermark is tested instead");
+        kit::skipped(
+            "a_control_group_of_512_mib_is_enough",
+            "no control group can be made here; the configured watermark is tested instead",
+        );
         return;
     };
     let enter = format!("echo $$ > {}/cgroup.procs && exec \"$0\" \"$@\"", group.0.display());

@@ -21,6 +21,7 @@ import cargo_suite  # noqa: E402
 import judging  # noqa: E402
 import python_suite  # noqa: E402
 import servers  # noqa: E402
+import skips  # noqa: E402
 import tools  # noqa: E402
 from suites import SUITES  # noqa: E402
 
@@ -54,6 +55,7 @@ def run(suite, options):
         results = runner(suite, server, work)
     except judging.Skipped as reason:
         print(f"    SKIPPED {suite.name}: {reason}")
+        skips.tell(f"{suite.name}: {reason}")
         return True
     except (subprocess.SubprocessError, judging.Broken) as error:
         print(f"    FAILED {suite.name}: {error}")

@@ -208,6 +208,17 @@ fn wait(child: &mut Child) -> ExitStatus {
     }
 }
 
+/// Tells whoever runs the tests that one of them cannot run on this machine.
+pub fn skipped(what: &str, why: &str) {
+    // Not by a macro: the test runner keeps what those print to itself unless the test fails.
+    let told = writeln!(std::io::stderr(), "SKIPPED {what}: {why}");
+    told.expect("somebody listens");
+    if let Some(path) = std::env::var_os("FERRYMQ_SKIPPED") {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        file.and_then(|mut file| writeln!(file, "{what}: {why}")).expect("the file of `cargo xtask test`");
+    }
+}
+
 /// Polls a condition that no event announces.
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;

@@ -9,6 +9,7 @@ Invariant: tests share the broker, so every name comes from the `name` fixture, 
 durable it deletes.
 """
 
+import collections
 import itertools
 import os
 import sys
@@ -21,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 import servers  # noqa: E402
+import skips  # noqa: E402
 import wire  # noqa: E402
 
 _numbers = itertools.count(1)
@@ -42,6 +44,13 @@ class Peer:
     def pick(self, modern, old):
         """`old` where the peer is RabbitMQ 3.10, else `modern`."""
         return old if self.rabbitmq_310 else modern
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Skipped tests, one line for each reason."""
+    reasons = collections.Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", []))
+    for reason, count in reasons.items():
+        skips.tell(f"{count} tests: {reason.removeprefix('Skipped: ')}")
 
 
 @pytest.fixture(scope="session")

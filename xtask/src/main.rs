@@ -14,6 +14,7 @@ mod group;
 mod node;
 mod process;
 mod python;
+mod skips;
 mod stamp;
 mod steps;
 mod test;
@@ -64,6 +65,8 @@ fn main() -> ExitCode {
         }
         _ => Err(format!("unknown command or options: {arguments:?}\n\n{USAGE}")),
     };
+    // Outside of the steps they were told as they came.
+    drop(skips::take());
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 
 use crate::deadline::Deadline;
-use crate::group;
 use crate::steps::Outcome;
+use crate::{group, skips};
 
 /// The cargo that started this program.
 pub(crate) fn cargo() -> Command {
@@ -16,7 +16,7 @@ pub(crate) fn cargo() -> Command {
 /// deadline together with whatever it had started.
 pub(crate) fn status(command: &mut Command, deadline: Deadline) -> Result<ExitStatus, String> {
     println!("  $ {}", describe(command));
-    match group::run(command, deadline) {
+    match group::run(command.env(skips::VARIABLE, skips::file()), deadline) {
         Ok(Some(status)) => Ok(status),
         Ok(None) => Err(format!("OUT OF TIME and ended: {}", describe(command))),
         Err(error) => Err(format!("{} did not start: {error}", command.get_program().to_string_lossy())),

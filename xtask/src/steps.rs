@@ -9,6 +9,7 @@
 use std::time::{Duration, Instant};
 
 use crate::deadline::Deadline;
+use crate::skips;
 
 /// After so many times its budget a step is ended and has failed.
 const PATIENCE: u32 = 5;
@@ -63,7 +64,13 @@ impl Step {
     fn finish(self) -> Finished {
         let start = Instant::now();
         let outcome = (self.work)(Deadline::after(self.budget * PATIENCE));
-        Finished { title: self.title, budget: self.budget, outcome, time: start.elapsed() }
+        Finished {
+            title: self.title,
+            budget: self.budget,
+            outcome,
+            time: start.elapsed(),
+            not_tested: skips::take(),
+        }
     }
 }
 
@@ -73,6 +80,8 @@ struct Finished {
     budget: Duration,
     outcome: Outcome,
     time: Duration,
+    /// Parts of it that could not run here, each with the reason.
+    not_tested: Vec<String>,
 }
 
 impl Finished {
@@ -143,6 +152,9 @@ fn summarise(finished: &[Finished]) -> (String, Result<(), String>) {
                 lines.push(format!("  FAILED  {times}  {title}: {reason}"));
             }
         }
+        skipped += step.not_tested.len();
+        let parts = step.not_tested.iter();
+        lines.extend(parts.map(|part| format!("  SKIPPED                    {title}: {part}")));
     }
     let time: Duration = finished.iter().map(|step| step.time).sum();
     let budget: Duration = finished.iter().map(|step| step.budget).sum();
@@ -164,14 +176,24 @@ fn summarise(finished: &[Finished]) -> (String, Result<(), String>) {
 mod tests {
     use super::*;
 
-    fn done(outcome: Outcome, seconds: u64) -> Finished {
+    fn done(outcome: Outcome, seconds: u64, not_tested: &[&str]) -> Finished {
+        let not_tested = not_tested.iter().map(|&part| part.to_owned()).collect();
         let time = Duration::from_secs(seconds);
-        Finished { title: "a step", budget: Duration::from_secs(10), outcome, time }
+        Finished { title: "a step", budget: Duration::from_secs(10), outcome, time, not_tested }
+    }
+
+    #[test]
+    fn what_a_passing_step_left_out_is_counted_and_named() {
+        let (summary, result) = summarise(&[done(Outcome::Passed, 9, &["a test: no control group"])]);
+        assert_eq!(result, Ok(()));
+        assert!(summary.contains("SKIPPED                    a step: a test: no control group"), "{summary}");
+        assert!(summary.ends_with("\n1 passed, 0 failed, 1 skipped"), "{summary}");
+        assert!(!summary.contains("OVER BUDGET"), "{summary}");
     }
 
     #[test]
     fn a_step_over_its_budget_is_a_warning_and_no_failure() {
-        let (summary, result) = summarise(&[done(Outcome::Passed, 11), done(Outcome::Passed, 10)]);
+        let (summary, result) = summarise(&[done(Outcome::Passed, 11, &[]), done(Outcome::Passed, 10, &[])]);
         assert_eq!(result, Ok(()));
         assert!(summary.contains("11.0 s of  10 s OVER BUDGET  a step"), "{summary}");
         assert!(summary.contains("WARNING: 1 over budget"), "{summary}");
@@ -180,12 +202,14 @@ mod tests {
 
     #[test]
     fn failures_and_runs_of_nothing_are_errors() {
-        let (summary, result) =
-            summarise(&[done(Outcome::Failed("why".into()), 1), done(Outcome::Skipped("how".into()), 0)]);
+        let (summary, result) = summarise(&[
+            done(Outcome::Failed("why".into()), 1, &[]),
+            done(Outcome::Skipped("how".into()), 0, &[]),
+        ]);
         assert_eq!(result, Err("1 of 2 steps failed".into()));
         assert!(summary.contains("a step: why") && summary.contains("a step: how"), "{summary}");
         assert!(summary.ends_with("\n0 passed, 1 failed, 1 skipped"), "{summary}");
-        assert!(summarise(&[done(Outcome::Skipped("how".into()), 0)]).1.is_err());
+        assert!(summarise(&[done(Outcome::Skipped("how".into()), 0, &[])]).1.is_err());
     }
 
     #[test]
