@@ -48,11 +48,12 @@ class Story(History):
         message = self.messages[id] = Message(id, exchange="x", key="k", queues=queues.split(), **rest)
         self.add("publish", channel, message)
 
-    def confirmed(self, id, queues="q", **rest):
-        """On a confirm channel of its own."""
-        channel = self.channel("confirm")
-        self.publish(channel, id, queues, **rest)
-        self.add("confirm", channel, 1, False, True)
+    def confirmed(self, *ids, queues="q", **rest):
+        """Each on a confirm channel of its own."""
+        for id in ids:
+            channel = self.channel("confirm")
+            self.publish(channel, id, queues, **rest)
+            self.add("confirm", channel, 1, False, True)
 
     def consumer(self, queue="q", mode="push", prefetch=10):
         channel = self.channel()
@@ -62,20 +63,46 @@ class Story(History):
     def deliver(self, channel, tag, id, redelivered=False, queue="q", digest=7, exchange="x", key="k"):
         self.add("deliver", channel, tag, queue, id, redelivered, digest, exchange, key)
 
+    def held(self, id, mode="push"):
+        """Confirmed and delivered to a consumer of its own; its channel."""
+        self.confirmed(id)
+        channel = self.consumer(mode=mode)
+        self.deliver(channel, 1, id)
+        return channel
+
     def ack(self, channel, tag, multiple=False, how="ack", answered=True):
         self.add("settle", channel, tag, multiple, how)
         if answered:
             self.ask(channel)
 
+    def take(self, channel, tag, id, redelivered=False, queue="q", how="ack", **rest):
+        """Delivered, settled and answered for."""
+        self.deliver(channel, tag, id, redelivered, queue, **rest)
+        self.ack(channel, tag, how=how)
+
     def ask(self, channel):
         self.add("ask", channel, 1)
         self.add("answered", channel, 1)
 
+    def close(self, channel):
+        self.add("closing", channel)
+        self.add("closed", channel)
+
+    def purge(self, queue="q"):
+        channel = self.channel()
+        self.add("purge", channel, queue)
+        self.add("purged", channel, queue)
+
+    def define(self, how, *things):
+        """Each answered before the next."""
+        for thing in things:
+            self.add("define", (how, thing))
+            self.add("defined", (how, thing))
+
     def drain(self, *ids, queue="q", redelivered=True):
         channel = self.consumer(queue)
         for tag, id in enumerate(ids, 1):
-            self.deliver(channel, tag, id, redelivered, queue)
-            self.ack(channel, tag)
+            self.take(channel, tag, id, redelivered, queue)
 
     def verdict(self, **options):
         checker = Checker(**options)
@@ -105,7 +132,7 @@ def expect_nothing(story):
 
 
 def test_a_confirmed_message_that_comes_back_is_not_lost(story):
-    story.confirmed("p-1", "q r")
+    story.confirmed("p-1", queues="q r")
     story.restart()
     story.drain("p-1")
     story.drain("p-1", queue="r")
@@ -119,22 +146,19 @@ def test_a_confirmed_message_that_never_comes_is_lost(story):
 
 
 def test_it_must_come_from_each_queue(story):
-    story.confirmed("p-1", "q r")
+    story.confirmed("p-1", queues="q r")
     story.restart().drain("p-1")
     expect(story, "I1", "r has lost")
 
 
 def test_what_was_delivered_and_not_settled_must_come_again(story):
-    story.confirmed("p-1")
-    story.deliver(story.consumer(), 1, "p-1")
+    story.held("p-1")
     story.restart()
     expect(story, "I1", "delivered 1 times")
 
 
 def test_what_was_requeued_must_come_again(story):
-    story.confirmed("p-1")
-    channel = story.consumer()
-    story.deliver(channel, 1, "p-1")
+    channel = story.held("p-1")
     story.ack(channel, 1, how="requeue")
     expect(story, "I1", "delivered 1 times")
 
@@ -157,9 +181,7 @@ def test_a_refused_publish_secures_nothing(story):
 
 @pytest.mark.parametrize("how", ["ack", "drop"])
 def test_an_attempt_to_settle_counts_as_removal(story, how):
-    story.confirmed("p-1")
-    channel = story.consumer()
-    story.deliver(channel, 1, "p-1")
+    channel = story.held("p-1")
     story.ack(channel, 1, how=how, answered=False)
     story.restart()
     expect_nothing(story)
@@ -167,9 +189,7 @@ def test_an_attempt_to_settle_counts_as_removal(story, how):
 
 def test_a_purge_removes_what_was_there_and_not_what_came_later(story):
     story.confirmed("p-1")
-    channel = story.channel()
-    story.add("purge", channel, "q")
-    story.add("purged", channel, "q")
+    story.purge()
     story.confirmed("p-2")
     story.restart()
     expect(story, "I1", "p-2")
@@ -177,18 +197,15 @@ def test_a_purge_removes_what_was_there_and_not_what_came_later(story):
 
 def test_a_deletion_removes_what_was_there_and_not_what_came_later(story):
     story.confirmed("p-1")
-    story.add("define", ("remove", ("queue", "q")))
-    story.add("defined", ("remove", ("queue", "q")))
-    story.add("define", ("add", ("queue", "q")))
-    story.add("defined", ("add", ("queue", "q")))
+    story.define("remove", ("queue", "q"))
+    story.define("add", ("queue", "q"))
     story.confirmed("p-2")
     story.restart()
     expect(story, "I1", "p-2")
 
 
 def test_a_deletion_without_answer_that_did_not_happen_removes_nothing(story):
-    story.add("define", ("add", ("queue", "q")))
-    story.add("defined", ("add", ("queue", "q")))
+    story.define("add", ("queue", "q"))
     story.confirmed("p-1")
     story.add("define", ("remove", ("queue", "q")))
     story.restart().add("observe", ("queue", "q"), True)
@@ -210,16 +227,14 @@ def test_a_kill_and_then_a_clean_stop_secure_nothing(story):
 
 
 def test_messages_on_their_way_to_a_consumer_without_acks_may_be_lost(story):
-    for number in (1, 2, 3):
-        story.confirmed(f"p-{number}")
+    story.confirmed("p-1", "p-2", "p-3")
     story.deliver(story.consumer(mode="no-ack"), 1, "p-1")
     story.restart().drain("p-3")
     expect_nothing(story)
 
 
 def test_but_not_behind_one_that_comes_later(story):
-    for number in (1, 2, 3):
-        story.confirmed(f"p-{number}")
+    story.confirmed("p-1", "p-2", "p-3")
     story.consumer(mode="no-ack")
     story.restart().drain("p-1", "p-3")
     expect(story, "I1", "p-2")
@@ -245,9 +260,7 @@ def test_a_count_below_what_is_owed_is_a_loss(story):
 
 def settled(story, age, how="ack", fault="kill", answered=True):
     """A settlement that is `age` seconds old at the fault, and the message comes back."""
-    story.confirmed("p-1")
-    channel = story.consumer()
-    story.deliver(channel, 1, "p-1")
+    channel = story.held("p-1")
     story.ack(channel, 1, how=how, answered=answered)
     story.wait(age).restart(fault).drain("p-1")
 
@@ -269,8 +282,7 @@ def test_what_was_settled_without_an_answer_may_come_back(story):
 
 
 def test_an_answer_proves_only_what_was_sent_before_its_request(story):
-    for number in (1, 2):
-        story.confirmed(f"p-{number}")
+    story.confirmed("p-1", "p-2")
     channel = story.consumer()
     story.deliver(channel, 1, "p-1")
     story.deliver(channel, 2, "p-2")
@@ -288,19 +300,15 @@ def test_through_a_clean_stop_nothing_settled_comes_back(story):
 
 
 def test_an_orderly_close_proves_too(story):
-    story.confirmed("p-1")
-    channel = story.consumer()
-    story.deliver(channel, 1, "p-1")
+    channel = story.held("p-1")
     story.ack(channel, 1, answered=False)
-    story.add("closing", channel)
-    story.add("closed", channel)
+    story.close(channel)
     story.wait(1).restart().drain("p-1")
     expect(story, "I2", "1000 ms")
 
 
 def test_multiple_settles_all_up_to_the_tag_and_no_more(story):
-    for number in (1, 2, 3):
-        story.confirmed(f"p-{number}")
+    story.confirmed("p-1", "p-2", "p-3")
     channel = story.consumer()
     for number in (1, 2, 3):
         story.deliver(channel, number, f"p-{number}")
@@ -310,18 +318,14 @@ def test_multiple_settles_all_up_to_the_tag_and_no_more(story):
 
 
 def test_what_was_settled_never_comes_again_in_the_same_life(story):
-    story.confirmed("p-1")
-    channel = story.consumer()
-    story.deliver(channel, 1, "p-1")
+    channel = story.held("p-1")
     story.ack(channel, 1, answered=False)
     story.drain("p-1")
     expect(story, "I2", "same life")
 
 
 def test_unless_its_connection_was_cut(story):
-    story.confirmed("p-1")
-    channel = story.consumer()
-    story.deliver(channel, 1, "p-1")
+    channel = story.held("p-1")
     story.ack(channel, 1, answered=False)
     story.add("abort", channel)
     story.drain("p-1")
@@ -329,9 +333,7 @@ def test_unless_its_connection_was_cut(story):
 
 
 def test_deliveries_without_acks_are_settled_by_themselves(story):
-    story.confirmed("p-1")
-    channel = story.consumer(mode="no-ack")
-    story.deliver(channel, 1, "p-1")
+    channel = story.held("p-1", mode="no-ack")
     story.ask(channel)
     story.wait(1).restart().drain("p-1")
     expect(story, "I2", "no-ack")
@@ -339,28 +341,22 @@ def test_deliveries_without_acks_are_settled_by_themselves(story):
 
 def test_what_was_purged_stays_away(story):
     story.confirmed("p-1")
-    channel = story.channel()
-    story.add("purge", channel, "q")
-    story.add("purged", channel, "q")
+    story.purge()
     story.wait(1).restart().drain("p-1")
     expect(story, "I2", "purge")
 
 
 def test_what_was_deleted_with_its_queue_stays_away_at_once(story):
     story.confirmed("p-1")
-    story.add("define", ("remove", ("queue", "q")))
-    story.add("defined", ("remove", ("queue", "q")))
+    story.define("remove", ("queue", "q"))
     story.restart().drain("p-1")
     expect(story, "I2", "deletion")
 
 
 def test_a_count_above_what_can_be_there_is_a_return(story):
-    settled_story = story
-    story.confirmed("p-1")
-    channel = story.consumer()
-    story.deliver(channel, 1, "p-1")
+    channel = story.held("p-1")
     story.ack(channel, 1)
-    settled_story.wait(1).restart().add("count", "q", 1)
+    story.wait(1).restart().add("count", "q", 1)
     expect(story, "I2", "has 1 messages and can have no more than 0")
 
 
@@ -375,8 +371,7 @@ def test_an_unknown_message_is_found(story):
 def test_an_altered_message_is_found(story):
     story.confirmed("p-1")
     channel = story.consumer()
-    story.deliver(channel, 1, "p-1", digest=8)
-    story.ack(channel, 1)
+    story.take(channel, 1, "p-1", digest=8)
     expect(story, "I3", "altered")
 
 
@@ -384,8 +379,7 @@ def test_an_altered_message_is_found(story):
 def test_another_exchange_or_key_is_found(story, change):
     story.confirmed("p-1")
     channel = story.consumer()
-    story.deliver(channel, 1, "p-1", **change)
-    story.ack(channel, 1)
+    story.take(channel, 1, "p-1", **change)
     expect(story, "I3", "altered")
 
 
@@ -412,30 +406,26 @@ def test_and_one_of_another_lane_may_not(story):
 
 
 def test_first_deliveries_of_one_publisher_never_go_backwards(story):
-    for number in (1, 2):
-        story.confirmed(f"p-{number}")
+    story.confirmed("p-1", "p-2")
     story.consumer()
     story.drain("p-2", "p-1", redelivered=False)
     expect(story, "I4", "p-1 came for the first time after p-2")
 
 
 def test_different_publishers_have_no_order(story):
-    story.confirmed("p-1")
-    story.confirmed("q-1")
+    story.confirmed("p-1", "q-1")
     story.drain("q-1", "p-1", redelivered=False)
     expect_nothing(story)
 
 
 def test_recovered_messages_come_in_publish_order(story):
-    for number in (1, 2):
-        story.confirmed(f"p-{number}")
+    story.confirmed("p-1", "p-2")
     story.restart().drain("p-2", "p-1")
     expect(story, "I4", "p-1 came after p-2")
 
 
 def test_recovery_keeps_the_order_among_publishers(story):
-    story.confirmed("p-1")
-    story.confirmed("q-1")
+    story.confirmed("p-1", "q-1")
     channel = story.consumer()
     story.deliver(channel, 1, "p-1")
     story.deliver(channel, 2, "q-1")
@@ -444,16 +434,14 @@ def test_recovery_keeps_the_order_among_publishers(story):
 
 
 def test_recovery_puts_what_was_delivered_before_what_was_not(story):
-    story.confirmed("p-1")
-    story.confirmed("q-1")
+    story.confirmed("p-1", "q-1")
     story.deliver(story.consumer(), 1, "p-1")
     story.restart().drain("q-1", "p-1")
     expect(story, "I4", "p-1 was nearer to the head")
 
 
 def test_with_two_consumers_the_head_is_unknown(story):
-    story.confirmed("p-1")
-    story.confirmed("p-2")
+    story.confirmed("p-1", "p-2")
     first, second = story.consumer(), story.consumer()
     story.deliver(first, 1, "p-2")
     story.deliver(second, 1, "p-1")
@@ -461,30 +449,23 @@ def test_with_two_consumers_the_head_is_unknown(story):
     expect_nothing(story)
 
 
+def requeued(story, mode, prefetch):
+    """The head is requeued, and yet the second message comes next."""
+    story.confirmed("p-1", "p-2")
+    channel = story.consumer(mode=mode, prefetch=prefetch)
+    story.take(channel, 1, "p-1", how="requeue")
+    story.take(channel, 2, "p-2")
+    story.take(channel, 3, "p-1", redelivered=True)
+
+
 @pytest.mark.parametrize("mode, prefetch", [("get", 0), ("push", 1)])
 def test_a_requeued_message_returns_to_its_place(story, mode, prefetch):
-    for number in (1, 2):
-        story.confirmed(f"p-{number}")
-    channel = story.consumer(mode=mode, prefetch=prefetch)
-    story.deliver(channel, 1, "p-1")
-    story.ack(channel, 1, how="requeue")
-    story.deliver(channel, 2, "p-2")
-    story.ack(channel, 2)
-    story.deliver(channel, 3, "p-1", redelivered=True)
-    story.ack(channel, 3)
+    requeued(story, mode, prefetch)
     expect(story, "I4", "p-1 was requeued as the oldest, and p-2 came next")
 
 
 def test_with_more_in_flight_another_may_come_first(story):
-    for number in (1, 2):
-        story.confirmed(f"p-{number}")
-    channel = story.consumer(prefetch=10)
-    story.deliver(channel, 1, "p-1")
-    story.ack(channel, 1, how="requeue")
-    story.deliver(channel, 2, "p-2")
-    story.ack(channel, 2)
-    story.deliver(channel, 3, "p-1", redelivered=True)
-    story.ack(channel, 3)
+    requeued(story, "push", prefetch=10)
     expect_nothing(story)
 
 
@@ -512,8 +493,7 @@ def test_trouble_of_a_client_counts(story):
 
 
 def test_what_somebody_had_is_marked(story):
-    story.confirmed("p-1")
-    story.deliver(story.consumer(), 1, "p-1")
+    story.held("p-1")
     story.restart().drain("p-1", redelivered=False)
     expect(story, "I7", "without being marked")
 
@@ -548,8 +528,7 @@ def test_a_consumer_may_have_had_what_it_never_recorded(story):
 
 def test_after_its_close_it_cannot(story):
     channel = story.consumer()
-    story.add("closing", channel)
-    story.add("closed", channel)
+    story.close(channel)
     story.confirmed("p-1")
     story.drain("p-1", redelivered=True)
     expect(story, "I7", "nobody can have had it")
@@ -562,8 +541,7 @@ QUEUE, EXCHANGE, BINDING = ("queue", "q"), ("exchange", "x"), ("binding", "x", "
 
 @pytest.mark.parametrize("thing", [QUEUE, EXCHANGE, BINDING])
 def test_what_was_defined_is_there(story, thing):
-    story.add("define", ("add", thing))
-    story.add("defined", ("add", thing))
+    story.define("add", thing)
     story.restart().add("observe", thing, False)
     expect(story, "I8", "is missing")
 
@@ -571,8 +549,7 @@ def test_what_was_defined_is_there(story, thing):
 @pytest.mark.parametrize("thing", [QUEUE, EXCHANGE, BINDING])
 def test_what_was_deleted_is_not(story, thing):
     for how in ("add", "remove"):
-        story.add("define", (how, thing))
-        story.add("defined", (how, thing))
+        story.define(how, thing)
     story.restart().add("observe", thing, True)
     expect(story, "I8", "is back")
 
@@ -588,11 +565,8 @@ def test_without_an_answer_either_may_be_found_but_then_it_stays(story, present)
 
 @pytest.mark.parametrize("owner", [QUEUE, EXCHANGE])
 def test_bindings_go_with_what_they_bind(story, owner):
-    for thing in (QUEUE, EXCHANGE, BINDING):
-        story.add("define", ("add", thing))
-        story.add("defined", ("add", thing))
-    story.add("define", ("remove", owner))
-    story.add("defined", ("remove", owner))
+    story.define("add", QUEUE, EXCHANGE, BINDING)
+    story.define("remove", owner)
     story.restart().add("observe", BINDING, True)
     expect(story, "I8", "is back")
 
@@ -709,7 +683,7 @@ def test_a_delivery_before_the_kill_proves_nothing(story):
 
 def forward(story, answered):
     """Takes in-1 and publishes p-1 in one transaction."""
-    story.confirmed("in-1", "in")
+    story.confirmed("in-1", queues="in")
     channel = story.channel("tx")
     story.add("attach", channel, "in", "push", 10)
     story.deliver(channel, 1, "in-1", queue="in")
@@ -748,7 +722,7 @@ def test_a_message_neither_forwarded_nor_kept_is_found(story):
 
 
 def test_a_rolled_back_acknowledgement_removes_nothing(story):
-    story.confirmed("in-1", "in")
+    story.confirmed("in-1", queues="in")
     channel = story.channel("tx")
     story.add("attach", channel, "in", "push", 10)
     story.deliver(channel, 1, "in-1", queue="in")
@@ -762,17 +736,14 @@ def test_a_rolled_back_acknowledgement_removes_nothing(story):
 
 
 def test_two_holders_are_found(story):
-    story.confirmed("p-1")
-    story.deliver(story.consumer(), 1, "p-1")
+    story.held("p-1")
     story.drain("p-1")
     expect(story, "I11", "while c2 held it")
 
 
 @pytest.mark.parametrize("end", ["closing", "abort"])
 def test_a_closed_channel_holds_nothing(story, end):
-    story.confirmed("p-1")
-    channel = story.consumer()
-    story.deliver(channel, 1, "p-1")
+    channel = story.held("p-1")
     story.add(end, channel)
     story.drain("p-1")
     expect_nothing(story)
@@ -782,8 +753,7 @@ def test_a_closed_channel_holds_nothing(story, end):
 
 
 def test_the_excerpt_holds_what_concerns_the_message(story):
-    story.confirmed("p-1")
-    story.confirmed("p-2")
+    story.confirmed("p-1", "p-2")
     story.restart().drain("p-1")
     lines = story.about("p-2")
     assert any("p-2" in line for line in lines) and not any("p-1 " in line for line in lines)
