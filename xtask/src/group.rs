@@ -1,8 +1,8 @@
 //! A program in a process group of its own, which ends as a whole: when the program's time is up, or when this one
 //! is interrupted or killed.
 //!
-//! Invariant: only groups that were started here are signalled, and only while their leader has not been waited for
-//! or did not end in time.
+//! Invariant: only groups that were started here are signalled, and only when their time is up or this program is
+//! gone; what a program leaves behind that ends in time is let be.
 
 use std::io;
 use std::os::unix::process::CommandExt;
