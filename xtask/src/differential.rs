@@ -13,7 +13,7 @@ const RABBITMQ: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 /// What the step is called, and what it may take in seconds.
 pub(crate) const TITLE: &str = "differential sessions";
 /// See [`TITLE`].
-pub(crate) const BUDGET: u64 = 60;
+pub(crate) const BUDGET: u64 = 40;
 
 /// Runs all sessions, or those whose names contain the one piece of text that may be given.
 pub(crate) fn run(options: &[&str]) -> Result<(), String> {

@@ -53,16 +53,16 @@ fn format(deadline: Deadline) -> Outcome {
 fn all() -> Vec<Step> {
     vec![
         Step::new("format", 5, |deadline| with_component("rustfmt", "fmt", || format(deadline))),
-        Step::new("clippy", 60, |deadline| with_component("clippy", "clippy", || clippy(deadline))),
+        Step::new("clippy", 70, |deadline| with_component("clippy", "clippy", || clippy(deadline))),
         Step::new("build", 200, |deadline| process::step(&mut workspace_tests(&["--no-run"]), deadline)),
         Step::new("workspace tests", 60, |deadline| process::step(&mut workspace_tests(&[]), deadline)),
         Step::new("rustdoc", 20, rustdoc),
         Step::new("licences and bans", 5, audit::run),
-        Step::new("rust examples build", 90, rust_examples),
-        Step::new("python clients, examples and README", 120, python_tests),
-        Step::new("node clients", 20, node_tests),
-        Step::new("torture, short form", 180, torture::step),
-        Step::new("conformance, fast part", 60, conformance_fast),
+        Step::new("rust examples build", 80, rust_examples),
+        Step::new("python clients, examples and README", 130, python_tests),
+        Step::new("node clients", 10, node_tests),
+        Step::new("torture, short form", 140, torture::step),
+        Step::new("conformance, fast part", 80, conformance_fast),
         Step::new(differential::TITLE, differential::BUDGET, |deadline| differential::step("", deadline)),
     ]
 }
