@@ -3,6 +3,7 @@
 //! One room per folder, in reading order; a room imports only what `tests/tidy.rs` allows.
 
 pub mod auth;
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod model;

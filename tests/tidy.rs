@@ -30,10 +30,13 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("net", &["session", "runtime", "telemetry", "auth"]),
     ("config", &[]),
     ("telemetry", &[]),
+    // A client: of the broker it knows no more than the wire.
+    ("bench", &["protocol"]),
     (
         "cli",
         &[
             "protocol",
+            "bench",
             "model",
             "topology",
             "queue",

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::bench_args::BenchArgs;
 use crate::config::parse_address;
 
 /// A message broker that speaks AMQP 0-9-1 with RabbitMQ's extensions.
@@ -30,9 +31,10 @@ Examples:
   ferrymq serve --listen 0.0.0.0:5672 --data-dir /var/lib/ferrymq
   ferrymq config check config.toml            find all errors in a file without serving
   ferrymq fsck /var/lib/ferrymq               find damage in what a stopped broker has stored
+  ferrymq bench throughput --size 1024        measure the broker on 127.0.0.1:5672
 
 Exit codes: 0 success, 1 failure or damage found, 64 usage, 65 errors in the configuration or stored by a later
-release, 66 unreadable configuration or data directory, 75 the data directory is in use by a broker";
+release, 66 unreadable configuration or data directory, 75 the data directory is in use by a broker, 130 interrupted";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -47,6 +49,8 @@ pub(super) enum Command {
     /// Look into the message log of a stopped broker
     #[command(subcommand)]
     Log(LogCommand),
+    /// Measure a broker, this one or any other that speaks AMQP 0-9-1
+    Bench(Box<BenchArgs>),
 }
 
 /// `ferrymq serve`.

@@ -4,6 +4,8 @@
 //! of error it was.
 
 mod args;
+mod bench;
+mod bench_args;
 mod config_check;
 mod dump;
 mod fsck;
@@ -29,7 +31,7 @@ use args::{Cli, Command, ConfigCommand, LogCommand, ServeArgs};
 /// The file that is used if none is named, should it exist.
 const DEFAULT_FILE: &str = "config.toml";
 
-/// How a run ended; the numbers are those of `sysexits.h`.
+/// How a run ended; the numbers are those of `sysexits.h`, where it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Exit {
     /// As asked.
@@ -44,6 +46,8 @@ enum Exit {
     NoInput = 66,
     /// The data directory is in use.
     InUse = 75,
+    /// Ended by SIGINT, as shells put it.
+    Interrupted = 130,
 }
 
 impl From<Exit> for ExitCode {
@@ -75,6 +79,7 @@ fn run(arguments: impl Iterator<Item = OsString>, out: &mut dyn Write, err: &mut
         Some(Command::Serve(args)) => serve(&args, err),
         Some(Command::Config(ConfigCommand::Check { file })) => config_check::run(&file, out, err),
         Some(Command::Fsck(args)) => offline::finish(fsck::run(&args, out), err),
+        Some(Command::Bench(args)) => bench::run(&args, out, err),
         Some(Command::Log(LogCommand::Dump(args))) => offline::finish(dump::run(&args, out), err),
     }
 }
