@@ -1,8 +1,8 @@
 //! A published message: immutable, shared by every queue that keeps it.
 //!
-//! Invariant: the bytes of all living messages are counted, exactly and without an atomic per message.
-//! Creating and dropping a message changes a counter of the thread; [`settle_message_bytes`] takes what
-//! gathered there, once per burst.
+//! Invariant: the bytes of all living messages, and what queues need to know of them, are counted, exactly and
+//! without an atomic per message. Creating and dropping a message changes a counter of the thread;
+//! [`settle_message_bytes`] takes what gathered there, once per burst.
 
 use std::cell::Cell;
 use std::fmt;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// What a message costs beyond its own bytes: its heap cells and its place in a queue. Measured as
+/// What a message costs beyond its own bytes: its heap cells. Measured as
 /// resident bytes per queued 16-byte message, rounded up.
 const OVERHEAD_BYTES: usize = 160;
 
@@ -18,7 +18,7 @@ thread_local! {
     static UNSETTLED_BYTES: Cell<i64> = const { Cell::new(0) };
 }
 
-/// Takes the change in bytes of living messages that this thread has caused since the last call.
+/// Takes the change in bytes of living messages and their queues that this thread has caused since the last call.
 #[must_use]
 pub fn settle_message_bytes() -> i64 {
     UNSETTLED_BYTES.take()
@@ -70,7 +70,7 @@ impl Message {
             routing_key_len: u8::try_from(routing_key.len()).expect("a routing key is a short string"),
             persistent,
         };
-        count(inner.cost(), 1);
+        count_queue_bytes(inner.counted());
         Self(Arc::new(inner))
     }
 
@@ -123,11 +123,15 @@ impl Inner {
     fn cost(&self) -> usize {
         OVERHEAD_BYTES + self.head.len() + self.body.len()
     }
+
+    fn counted(&self) -> i64 {
+        i64::try_from(self.cost()).expect("a message is smaller than 2^63 bytes")
+    }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        count(self.cost(), -1);
+        count_queue_bytes(-self.counted());
     }
 }
 
@@ -141,10 +145,10 @@ impl fmt::Debug for Message {
     }
 }
 
-fn count(bytes: usize, sign: i64) {
-    let bytes = i64::try_from(bytes).expect("a message is smaller than 2^63 bytes");
+/// Counts bytes that queues have taken besides their messages, or given back if it is negative.
+pub fn count_queue_bytes(bytes: i64) {
     // A message may outlive its thread's counter during thread shutdown; nothing is counted then.
-    let _ = UNSETTLED_BYTES.try_with(|unsettled| unsettled.set(unsettled.get() + sign * bytes));
+    let _ = UNSETTLED_BYTES.try_with(|unsettled| unsettled.set(unsettled.get() + bytes));
 }
 
 fn text(bytes: &[u8]) -> &str {

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use super::Home;
+use super::counted::Counted;
 use super::home::Location;
 use crate::model::{Message, Seq};
 
@@ -41,6 +42,8 @@ pub(super) struct Chunk {
     cached_bytes: u64,
     /// Somebody remembers it as one whose messages may go.
     pub(super) listed: bool,
+    /// What it takes itself.
+    own: Counted,
 }
 
 /// A message that left its chunk.
@@ -93,12 +96,14 @@ impl Chunk {
                 self.messages.push_back(message);
             }
             self.slots.push_back(slot);
+            self.own.set(self.capacity_bytes());
             return;
         }
         self.reach(seq);
         if message.is_some() {
             self.make_column();
         }
+        self.own.set(self.capacity_bytes());
         let index = self.index(seq).expect("the slots reach it");
         debug_assert!(self.slots[index].is_vacant(), "a place is taken once");
         self.slots[index] = slot;
@@ -170,12 +175,13 @@ impl Chunk {
             return false;
         };
         self.make_column();
-        let own = &mut self.messages[index];
-        if own.is_none() {
+        let in_memory = &mut self.messages[index];
+        if in_memory.is_none() {
             self.cached_bytes += cached(home, &message);
             self.resident += 1;
-            *own = Some(message);
+            *in_memory = Some(message);
         }
+        self.own.set(self.capacity_bytes());
         true
     }
 
@@ -192,6 +198,7 @@ impl Chunk {
         }
         if self.resident == 0 {
             self.messages = VecDeque::new();
+            self.own.set(self.capacity_bytes());
         }
     }
 
@@ -260,7 +267,6 @@ impl Chunk {
     }
 
     /// Bytes of memory it holds, messages aside.
-    #[cfg(test)]
     pub(super) fn capacity_bytes(&self) -> usize {
         self.slots.capacity() * size_of::<Slot>()
             + self.messages.capacity() * size_of::<Option<Message>>()

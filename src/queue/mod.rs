@@ -10,6 +10,7 @@
 
 mod backlog;
 mod chunk;
+mod counted;
 mod holders;
 mod home;
 mod residence;

@@ -413,6 +413,24 @@ fn a_dropped_queue_keeps_no_message_alive() {
 }
 
 #[test]
+fn a_queue_counts_what_it_knows_of_messages_that_are_in_the_log_only() {
+    const MESSAGES: u64 = 64 << 10;
+    let _ = settle_message_bytes();
+    let mut backlog = Backlog::default();
+    for seq in 0..MESSAGES {
+        backlog.restore(Seq(seq), home(seq));
+    }
+    let mut queue = Queue::new(QueueId(1));
+    queue.recover(backlog, Seq(MESSAGES));
+    let counted = settle_message_bytes();
+    assert!((16 * MESSAGES..20 * MESSAGES).contains(&u64::try_from(counted).unwrap()), "{counted} bytes");
+    let purged = queue.purge();
+    assert_eq!(purged.count(), 64 << 10);
+    drop(queue);
+    assert_eq!(counted + settle_message_bytes(), 0);
+}
+
+#[test]
 fn what_is_gone_with_its_queue_is_told_whether_ready_or_held() {
     let mut queue = filled(100);
     queue.add_consumer(ConsumerOptions { prefetch: 70, ..consumer(A, 1) }).unwrap();

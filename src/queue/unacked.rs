@@ -10,6 +10,7 @@ use std::vec;
 use rustc_hash::FxHashMap;
 
 use super::chunk::{Slot as Ready, Taken};
+use super::counted::Counted;
 use super::{Home, Kept};
 use crate::model::{Message, Seq};
 
@@ -71,6 +72,8 @@ pub(super) struct Slot {
 struct Chunk {
     used: u32,
     slots: Box<[Option<Slot>; PLACES]>,
+    /// What it takes itself.
+    _own: Counted,
 }
 
 /// See the module's invariant.
@@ -183,7 +186,7 @@ impl Unacked {
 
     fn add_chunk(&mut self, number: u64) -> &mut Chunk {
         let idle = self.take_idle();
-        let chunk = idle.unwrap_or_else(|| Chunk { used: 0, slots: Box::new([const { None }; PLACES]) });
+        let chunk = idle.unwrap_or_else(Chunk::new);
         self.chunks.entry(number).or_insert(chunk)
     }
 
@@ -216,6 +219,12 @@ impl Unacked {
 }
 
 impl Chunk {
+    fn new() -> Self {
+        let mut own = Counted::default();
+        own.set(size_of::<Self>() + size_of::<[Option<Slot>; PLACES]>());
+        Self { used: 0, slots: Box::new([const { None }; PLACES]), _own: own }
+    }
+
     fn put(&mut self, place: usize, slot: Slot) {
         debug_assert!(self.slots[place].is_none(), "a place is held once");
         self.slots[place] = Some(slot);
