@@ -1,7 +1,7 @@
 //! Messages that nobody holds, in the order of their places: all of them known, some of them in memory.
 //!
 //! Invariant: no chunk is empty but the last one, whose room is kept for what comes next. The counts are those of the
-//! chunks.
+//! chunks. A chunk with messages that may leave memory is listed: whoever evicts knows of it, or is about to.
 
 use std::collections::{BTreeMap, btree_map};
 
@@ -12,8 +12,16 @@ use super::unacked::{Homes, Unacked};
 use crate::model::{Message, Seq};
 
 /// Which chunk of a queue; never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChunkNumber(u64);
+
+#[cfg(test)]
+impl ChunkNumber {
+    /// The places that the chunk may have.
+    pub(super) fn places(self) -> std::ops::Range<u64> {
+        self.0 * PLACES..(self.0 + 1) * PLACES
+    }
+}
 
 /// See the module's invariant.
 #[derive(Debug, Default)]
@@ -24,6 +32,8 @@ pub struct Backlog {
     len: u64,
     absent: u64,
     cached_bytes: u64,
+    /// Chunks that are listed and that nobody has been told of.
+    to_list: Vec<ChunkNumber>,
 }
 
 impl Backlog {
@@ -101,6 +111,7 @@ impl Backlog {
         let before = chunk.cached_bytes();
         chunk.put(seq, slot, message);
         self.cached_bytes += chunk.cached_bytes() - before;
+        self.to_list.extend(chunk.list().then_some(ChunkNumber(number)));
     }
 
     /// The first message, if that is in memory, and its place.
@@ -143,23 +154,26 @@ impl Backlog {
         self.chunks.get(&number(seq))?.get(seq)
     }
 
-    /// The message in this place is stored here from this moment on. Says whether there is one, and which chunk is to
-    /// be remembered as one whose messages may leave memory.
-    pub(super) fn store(&mut self, seq: Seq, home: Home) -> (bool, Option<ChunkNumber>) {
+    /// The message in this place is stored here from this moment on. Says whether there is one.
+    pub(super) fn store(&mut self, seq: Seq, home: Home) -> bool {
         if self.chunks.first_key_value().is_none_or(|(first, _)| *first > number(seq)) {
-            return (false, None);
+            return false;
         }
-        let stored = self.change(seq, |chunk| chunk.store(seq, home));
-        (stored, stored.then(|| self.list(seq)).flatten())
+        self.change(seq, |chunk| chunk.store(seq, home))
     }
 
-    /// Brings a message back into memory. Says whether it is still awaited, and which chunk is to be remembered.
-    pub(super) fn fill(&mut self, seq: Seq, home: Home, message: Message) -> (bool, Option<ChunkNumber>) {
-        let filled = self.change(seq, |chunk| chunk.fill(seq, home, message));
-        (filled, filled.then(|| self.list(seq)).flatten())
+    /// Brings a message back into memory. Says whether it is still awaited.
+    pub(super) fn fill(&mut self, seq: Seq, home: Home, message: Message) -> bool {
+        self.change(seq, |chunk| chunk.fill(seq, home, message))
     }
 
-    /// Gives up the messages of a chunk that can be read again. Says whether there are some left that could not.
+    /// The chunks that have been listed since the last call.
+    pub(super) fn take_listed(&mut self) -> std::vec::Drain<'_, ChunkNumber> {
+        self.to_list.drain(..)
+    }
+
+    /// Gives up the messages of a chunk that can be read again. Says whether there are some left that could not: then
+    /// it stays listed.
     pub(super) fn evict(
         &mut self,
         number: ChunkNumber,
@@ -194,19 +208,14 @@ impl Backlog {
 
     /// Changes a chunk, if there is one, and counts what that changed.
     fn change(&mut self, seq: Seq, change: impl FnOnce(&mut Chunk) -> bool) -> bool {
-        let Some(chunk) = chunk(&mut self.chunks, number(seq)) else { return false };
+        let number = number(seq);
+        let Some(chunk) = chunk(&mut self.chunks, number) else { return false };
         let (bytes, absent) = (chunk.cached_bytes(), chunk.absent());
         let result = change(chunk);
         self.cached_bytes = self.cached_bytes + chunk.cached_bytes() - bytes;
         self.absent = self.absent + u64::from(chunk.absent()) - u64::from(absent);
+        self.to_list.extend(chunk.list().then_some(ChunkNumber(number)));
         result
-    }
-
-    fn list(&mut self, seq: Seq) -> Option<ChunkNumber> {
-        let number = number(seq);
-        let chunk = self.chunks.get_mut(&number)?;
-        let already = std::mem::replace(&mut chunk.listed, true);
-        (!already).then_some(ChunkNumber(number))
     }
 
     /// Makes room for places that no chunk has.

@@ -74,6 +74,11 @@ impl Chunk {
         self.cached_bytes
     }
 
+    /// Whether somebody is to remember it from here on, because it has messages that may leave memory.
+    pub(super) fn list(&mut self) -> bool {
+        self.cached_bytes > 0 && !std::mem::replace(&mut self.listed, true)
+    }
+
     /// The first place, and its message if that is in memory.
     pub(super) fn front(&self) -> Option<(Seq, &Slot, Option<&Message>)> {
         let slot = self.slots.front()?;

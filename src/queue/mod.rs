@@ -293,14 +293,11 @@ impl Queue {
         ready.or_else(|| self.unacked.find(seq))
     }
 
-    /// The message in this place is stored here from this moment on. Nothing happens if it is gone. Says which part of
-    /// the queue has messages in memory from here on that may leave it.
-    pub fn store(&mut self, seq: Seq, home: Home) -> Option<ChunkNumber> {
-        let (stored, listed) = self.ready.store(seq, home);
-        if !stored {
+    /// The message in this place is stored here from this moment on. Nothing happens if it is gone.
+    pub fn store(&mut self, seq: Seq, home: Home) {
+        if !self.ready.store(seq, home) {
             self.unacked.store(seq, home);
         }
-        listed
     }
 
     /// Starts a consumer, last in the turn among those of its priority.

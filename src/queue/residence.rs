@@ -68,10 +68,15 @@ impl Queue {
         self.reading = false;
     }
 
-    /// Brings back a message that was read from this home. Says which part of the queue has messages from here on
-    /// that may leave memory.
-    pub fn fill(&mut self, seq: Seq, home: Home, message: Message) -> Option<ChunkNumber> {
-        self.ready.fill(seq, home, message).1
+    /// Brings back a message that was read from this home, if it is still awaited.
+    pub fn fill(&mut self, seq: Seq, home: Home, message: Message) {
+        self.ready.fill(seq, home, message);
+    }
+
+    /// Which parts of the queue have messages since the last call that may leave memory.
+    #[inline]
+    pub fn take_listed(&mut self) -> impl Iterator<Item = ChunkNumber> {
+        self.ready.take_listed()
     }
 
     /// Gives up a message that is not what was stored at this home. Says whether there was one.
@@ -90,7 +95,7 @@ impl Queue {
         self.ready.evict(chunk, written, evicted)
     }
 
-    /// Whether a part of the queue that [`Self::store`] or [`Self::fill`] has named still is what it was.
+    /// Whether a part of the queue that [`Self::take_listed`] has named still is what it was.
     #[must_use]
     pub fn is_listed(&self, chunk: ChunkNumber) -> bool {
         self.ready.is_listed(chunk)

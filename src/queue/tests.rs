@@ -1,5 +1,6 @@
 //! What a queue does, effect by effect; `model` compares it with a plain reference.
 
+mod backlog;
 mod model;
 
 use bytes::Bytes;

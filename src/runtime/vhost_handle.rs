@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tracing::{error, warn};
 
 use super::Mailbox;
@@ -16,7 +16,7 @@ use super::journal::Scribe;
 use super::ledger::{Ledger, Outgoing};
 use crate::model::{ConnectionKey, DefinitionChange, LogPosition, Message, VhostName};
 use crate::queue::{Detached, Home, Queue};
-use crate::storage::log::VhostId;
+use crate::storage::log::{self, VhostId};
 use crate::telemetry::printable;
 use crate::topology::Topology;
 use crate::vhost::{
@@ -35,6 +35,8 @@ pub struct VhostHandle {
     pub(super) ledger: Arc<Ledger>,
     /// Rung when work was left for later slices.
     work_left: Notify,
+    /// Rung when messages are to leave memory as soon as they are written.
+    cache_overfull: Notify,
     /// What is gone and takes long to free.
     garbage: Mutex<Vec<Detached>>,
     /// Takes what is to be read.
@@ -83,6 +85,7 @@ impl VhostHandle {
             mailboxes: DashMap::new(),
             ledger,
             work_left: Notify::new(),
+            cache_overfull: Notify::new(),
             garbage: Mutex::default(),
             reads,
         }
@@ -156,8 +159,8 @@ impl VhostHandle {
             let guard = AbortOnPanic;
             change(&mut state.vhost, effects);
             let turned = self.publish(&mut state, effects);
-            if state.vhost.fills_cache() {
-                state.vhost.page_out(self.ledger.written(), effects);
+            if state.vhost.fills_cache() && state.vhost.page_out(self.ledger.written(), effects) {
+                self.cache_overfull.notify_one();
             }
             std::mem::forget(guard);
             turned
@@ -308,11 +311,25 @@ impl VhostHandle {
         }
     }
 
+    /// Waits until the log has written more while messages wait for that to leave memory: publishers may have been
+    /// stopped because of the memory, so that no turn of theirs comes by.
+    async fn cache_can_shrink(&self, written: &mut watch::Receiver<log::Location>) {
+        self.cache_overfull.notified().await;
+        if written.changed().await.is_err() {
+            // The log has ended, and the broker with it.
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Finishes, slice by slice, what turns have left behind, for as long as the broker runs.
     pub(super) async fn keep_house(&self, fold: impl Fn()) {
         let mut buffers = TurnBuffers::default();
+        let mut written = self.ledger.storage().log().written();
         loop {
-            self.work_left.notified().await;
+            tokio::select! {
+                () = self.work_left.notified() => {}
+                () = self.cache_can_shrink(&mut written) => {}
+            }
             let garbage = std::mem::take(&mut *self.garbage.lock());
             for mut detached in garbage {
                 while self.free_homes(&mut detached.by_ref().take(FREED_AT_A_TIME)) == FREED_AT_A_TIME {

@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 
+use rustc_hash::FxHashSet;
+
 use super::state::{QueueSlot, Vhost};
 use super::{Effects, Event, Get, Reply};
 use crate::model::{ChannelKey, ChannelNumber, ConnectionKey, Message, QueueId, QueueName, Seq};
@@ -12,7 +14,7 @@ use crate::queue::{ChunkNumber, Home, Location};
 
 /// Below so many entries the list is not looked through for those that have become meaningless.
 const FEW_LISTED: usize = 4_096;
-/// Parts of queues whose messages leave memory in one turn.
+/// Parts of queues whose messages leave memory in one turn, besides as many as have been listed since the last one.
 const PARTS_AT_A_TIME: usize = 64;
 
 /// What is counted over all queues of the vhost.
@@ -21,6 +23,8 @@ pub(super) struct Cache {
     /// Memory taken by ready messages that may leave it.
     bytes: u64,
     listed: VecDeque<(QueueId, ChunkNumber)>,
+    /// Entries that have been added since messages were last taken out of memory.
+    newly_listed: usize,
     /// With so many entries the list is looked through.
     look_through_at: usize,
     /// What is stored before is known to be readable.
@@ -65,10 +69,13 @@ pub struct Lost {
 }
 
 impl Cache {
-    /// Brings the sum up to what one queue has.
+    /// Brings sum and list up to what one queue has.
     pub(super) fn count(&mut self, slot: &mut QueueSlot) {
         let bytes = slot.queue.cached_bytes();
         self.bytes = self.bytes + bytes - std::mem::replace(&mut slot.counted_bytes, bytes);
+        let (id, before) = (slot.queue.id(), self.listed.len());
+        self.listed.extend(slot.queue.take_listed().map(|chunk| (id, chunk)));
+        self.newly_listed += self.listed.len() - before;
     }
 
     /// Takes a queue out of the sum that is gone.
@@ -85,14 +92,17 @@ impl Vhost {
         self.cache.bytes > self.options.cache_bytes / 2
     }
 
-    /// Takes messages out of memory that are stored before `written`, oldest first, until little enough is left.
-    pub fn page_out(&mut self, written: Location, effects: &mut Effects) {
+    /// Takes messages out of memory that are stored before `written`, oldest first, until little enough is left. Does
+    /// so in slices, which [`Effects::more_work`] tells, and says whether it has to wait for more to be written.
+    pub fn page_out(&mut self, written: Location, effects: &mut Effects) -> bool {
         self.cache.written = written;
-        for _ in 0..PARTS_AT_A_TIME {
+        // What a turn adds it takes away again, however many queues its messages go to.
+        let parts = PARTS_AT_A_TIME + 2 * std::mem::take(&mut self.cache.newly_listed);
+        for _ in 0..parts {
             if self.cache.bytes <= self.options.cache_bytes {
-                return;
+                return false;
             }
-            let Some((id, chunk)) = self.cache.listed.pop_front() else { return };
+            let Some((id, chunk)) = self.cache.listed.pop_front() else { return false };
             let Some(slot) = self.queues.get_mut(&id) else { continue };
             let before = effects.discarded.len();
             let left = slot.queue.evict(chunk, written, &mut effects.discarded);
@@ -100,12 +110,14 @@ impl Vhost {
             if left && effects.discarded.len() == before {
                 // What is younger is not written either.
                 self.cache.listed.push_front((id, chunk));
-                return;
+                return true;
             }
             if left {
                 self.cache.listed.push_back((id, chunk));
             }
         }
+        effects.more_work |= self.cache.bytes > self.options.cache_bytes;
+        false
     }
 
     /// What unacked messages are not kept in memory: those stored before this, when memory is needed.
@@ -116,21 +128,26 @@ impl Vhost {
     /// The message in this place is stored here.
     pub fn store(&mut self, queue: QueueId, seq: Seq, home: Home) {
         let Some(slot) = self.queues.get_mut(&queue) else { return };
-        let listed = slot.queue.store(seq, home);
+        slot.queue.store(seq, home);
         self.cache.count(slot);
-        self.list(queue, listed);
     }
 
-    fn list(&mut self, queue: QueueId, chunk: Option<ChunkNumber>) {
-        let Some(chunk) = chunk else { return };
-        self.cache.listed.push_back((queue, chunk));
+    /// Forgets entries of the list that mean nothing any more, once there may be more of them than of the others. A
+    /// part of a queue that has gone and come back is listed again.
+    pub(super) fn look_through_list(&mut self) {
         if self.cache.listed.len() >= self.cache.look_through_at.max(FEW_LISTED) {
-            let queues = &self.queues;
-            self.cache
-                .listed
-                .retain(|(id, chunk)| queues.get(id).is_some_and(|slot| slot.queue.is_listed(*chunk)));
+            let (queues, mut seen) = (&self.queues, FxHashSet::default());
+            self.cache.listed.retain(|entry @ (id, chunk)| {
+                queues.get(id).is_some_and(|slot| slot.queue.is_listed(*chunk)) && seen.insert(*entry)
+            });
             self.cache.look_through_at = 2 * self.cache.listed.len();
         }
+    }
+
+    /// Entries of the list, meaningless ones included.
+    #[cfg(test)]
+    pub(super) fn listed_parts(&self) -> usize {
+        self.cache.listed.len()
     }
 
     /// Takes what was read, and goes on with whoever waited for it.
@@ -143,14 +160,10 @@ impl Vhost {
             let queue = slot.definition.name.clone();
             effects.lost.push(Lost { queue, messages: lost });
         }
-        let mut listed = Vec::new();
         for (seq, home, message) in found {
-            listed.extend(slot.queue.fill(seq, home, message));
+            slot.queue.fill(seq, home, message);
         }
         self.cache.count(slot);
-        for chunk in listed {
-            self.list(id, Some(chunk));
-        }
         self.mark_dirty(id);
         self.dispatch_dirty(effects);
     }

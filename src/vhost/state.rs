@@ -329,6 +329,7 @@ impl Vhost {
         while let Some(id) = self.dirty.pop() {
             self.dispatch(id, effects);
         }
+        self.look_through_list();
     }
 
     /// Hands ready messages to consumers until one of the two runs out.

@@ -1,5 +1,6 @@
 //! Bursts in, events out: each test applies commands and expects exactly what follows.
 
+mod paging;
 mod storing;
 
 use bytes::Bytes;
@@ -21,7 +22,10 @@ impl Kit {
     }
 
     fn with_outbox(outbox_bytes: usize) -> Self {
-        let options = VhostOptions { outbox_bytes, cache_bytes: 1 << 20 };
+        Self::with_options(VhostOptions { outbox_bytes, cache_bytes: 1 << 20 })
+    }
+
+    fn with_options(options: VhostOptions) -> Self {
         let (vhost, _) = Vhost::restore(VhostName::from("/"), options, Restored::default());
         Self { vhost, effects: Effects::default() }
     }

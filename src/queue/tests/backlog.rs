@@ -1,0 +1,299 @@
+//! A backlog against a map: what is in which place, what of it is in memory, and that all memory is counted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::{message, number};
+use crate::model::{Seq, settle_message_bytes};
+use crate::queue::chunk::{PLACES, Slot};
+use crate::queue::{Backlog, ChunkNumber, Home, Location};
+
+/// Where a place may be stored.
+#[derive(Clone, Copy, Debug)]
+enum At {
+    Nowhere,
+    Awaited,
+    Segment(u32),
+}
+
+/// One step. Places are near the ones that are there.
+#[derive(Clone, Debug)]
+enum Step {
+    /// So many places on, with a message.
+    Push {
+        gap: u64,
+        at: At,
+    },
+    /// A message comes back into a vacant place, in memory or not.
+    Return {
+        seq: u64,
+        at: u32,
+        in_memory: bool,
+        redelivered: bool,
+    },
+    Pop(u8),
+    Remove(u64),
+    Restore {
+        seq: u64,
+        segment: u32,
+    },
+    Mark(u64),
+    MarkAll,
+    Store {
+        first: u64,
+        count: u64,
+        segment: u32,
+    },
+    /// Of one chunk, whether listed or not.
+    Evict {
+        seq: u64,
+        written: Location,
+    },
+    /// Of everything listed.
+    EvictListed(Location),
+    /// With the home that it has, or with another one.
+    Fill {
+        seq: u64,
+        right: bool,
+    },
+    Detach,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    home: Home,
+    redelivered: bool,
+    in_memory: bool,
+}
+
+#[derive(Default)]
+struct Pair {
+    backlog: Backlog,
+    reference: BTreeMap<u64, Entry>,
+    next: u64,
+    listed: BTreeSet<ChunkNumber>,
+    counted: i64,
+}
+
+fn home(seq: u64, at: At) -> Home {
+    match at {
+        At::Nowhere => Home::NONE,
+        At::Awaited => Home::AWAITED,
+        At::Segment(segment) => Home::new(Location { segment, offset: 8 * seq }, 3),
+    }
+}
+
+impl Entry {
+    fn may_leave(&self, written: Location) -> bool {
+        self.in_memory && self.home.location().is_some_and(|location| location < written)
+    }
+}
+
+impl Pair {
+    fn apply(&mut self, step: &Step) {
+        match *step {
+            Step::Push { gap, at } => {
+                self.next += gap;
+                let entry = Entry { home: home(self.next, at), redelivered: false, in_memory: true };
+                self.put(self.next, entry);
+                self.next += 1;
+            }
+            Step::Return { seq, at, in_memory, redelivered } => {
+                if seq < self.next && !self.reference.contains_key(&seq) {
+                    self.put(seq, Entry { home: home(seq, At::Segment(at)), redelivered, in_memory });
+                }
+            }
+            Step::Pop(count) => (0..count).for_each(|_| self.pop()),
+            Step::Remove(seq) => {
+                let taken = self.backlog.remove(Seq(seq));
+                let shown = taken.map(|taken| {
+                    assert_eq!(taken.seq, Seq(seq));
+                    (taken.slot, taken.message.map(|message| number(&message)))
+                });
+                assert_eq!(shown, self.reference.remove(&seq).map(|entry| slot_and_body(seq, entry)));
+            }
+            Step::Restore { seq, segment } => {
+                let home = home(seq, At::Segment(segment));
+                self.backlog.restore(Seq(seq), home);
+                let new = Entry { home, redelivered: false, in_memory: false };
+                self.reference.entry(seq).or_insert(new).home = home;
+                self.next = self.next.max(seq + 1);
+            }
+            Step::Mark(seq) => {
+                self.backlog.mark(Seq(seq));
+                self.reference.entry(seq).and_modify(|entry| entry.redelivered = true);
+            }
+            Step::MarkAll => {
+                self.backlog.mark_all();
+                self.reference.values_mut().for_each(|entry| entry.redelivered = true);
+            }
+            Step::Store { first, count, segment } => {
+                for seq in first..first + count {
+                    let home = home(seq, At::Segment(segment));
+                    let entry = self.reference.get_mut(&seq);
+                    assert_eq!(self.backlog.store(Seq(seq), home), entry.is_some());
+                    if let Some(entry) = entry {
+                        entry.home = home;
+                    }
+                }
+            }
+            Step::Evict { seq, written } => {
+                if self.reference.range(seq..).next().is_some_and(|(first, _)| *first == seq) {
+                    self.list();
+                    let of_seq = self.listed.iter().find(|chunk| chunk.places().contains(&seq)).copied();
+                    of_seq.into_iter().for_each(|chunk| self.evict(chunk, written));
+                }
+            }
+            Step::EvictListed(written) => {
+                self.list();
+                self.listed.clone().into_iter().for_each(|chunk| self.evict(chunk, written));
+            }
+            Step::Fill { seq, right } => self.fill(seq, right),
+            Step::Detach => {
+                let detached = self.backlog.detach();
+                let expected = std::mem::take(&mut self.reference);
+                assert_eq!(detached.remaining(), expected.len() as u64);
+                assert!(detached.eq(expected.into_values().map(|entry| entry.home)));
+                self.listed.clear();
+            }
+        }
+    }
+
+    fn put(&mut self, seq: u64, entry: Entry) {
+        let Entry { home, redelivered, in_memory } = entry;
+        self.backlog.put(Seq(seq), Slot { home, redelivered }, in_memory.then(|| message(seq)));
+        self.reference.insert(seq, entry);
+    }
+
+    fn pop(&mut self) {
+        let expected = self.reference.pop_first().map(|(seq, entry)| (seq, slot_and_body(seq, entry)));
+        let taken = self.backlog.pop();
+        let shown =
+            taken.map(|taken| (taken.seq.0, (taken.slot, taken.message.map(|message| number(&message)))));
+        assert_eq!(shown, expected);
+    }
+
+    fn list(&mut self) {
+        self.listed.extend(self.backlog.take_listed());
+    }
+
+    fn evict(&mut self, chunk: ChunkNumber, written: Location) {
+        let mut evicted = Vec::new();
+        let left = self.backlog.evict(chunk, written, &mut evicted);
+        let of_chunk = || chunk.places();
+        let leaves = |(_, entry): &(&u64, &Entry)| entry.may_leave(written);
+        let expected: Vec<_> = self.reference.range(of_chunk()).filter(leaves).map(|(seq, _)| *seq).collect();
+        assert_eq!(evicted.iter().map(number).collect::<Vec<_>>(), expected);
+        for (_, entry) in self.reference.range_mut(of_chunk()).filter(|(_, entry)| entry.may_leave(written)) {
+            entry.in_memory = false;
+        }
+        let forever = Location { segment: u32::MAX, offset: u64::MAX };
+        let stay = self.reference.range(of_chunk()).any(|(_, entry)| entry.may_leave(forever));
+        assert_eq!(left, stay);
+        assert_eq!(self.backlog.is_listed(chunk), stay);
+        if !left {
+            self.listed.remove(&chunk);
+        }
+    }
+
+    fn fill(&mut self, seq: u64, right: bool) {
+        let Some(entry) = self.reference.get_mut(&seq) else {
+            assert!(!self.backlog.fill(Seq(seq), home(seq, At::Segment(1)), message(seq)));
+            return;
+        };
+        if right {
+            assert!(self.backlog.fill(Seq(seq), entry.home, message(seq)));
+            entry.in_memory = true;
+        } else {
+            assert!(!self.backlog.fill(Seq(seq), home(seq, At::Segment(77)), message(seq)));
+        }
+    }
+
+    fn compare(&mut self) {
+        self.list();
+        let Self { backlog, reference, listed, .. } = self;
+        assert_eq!((backlog.len(), backlog.is_empty()), (reference.len() as u64, reference.is_empty()));
+        let absent = reference.values().filter(|entry| !entry.in_memory).count();
+        assert_eq!(backlog.absent(), absent as u64);
+        let cost = message(0).cost() as u64;
+        let cached = reference.values().filter(|entry| entry.in_memory && entry.home.location().is_some());
+        assert_eq!(backlog.cached_bytes(), cost * cached.count() as u64);
+
+        let expected = reference.iter().map(|(seq, entry)| (Seq(*seq), entry.home, entry.redelivered));
+        assert!(backlog.iter().eq(expected));
+        let (first, last) = (self.next / 3, self.next / 3 * 2);
+        let expected = reference.range(first..=last).map(|(seq, _)| Seq(*seq));
+        assert!(backlog.places(Seq(first), Seq(last)).eq(expected));
+        for seq in [first, last, self.next] {
+            let expected = reference.get(&seq).map(|entry| slot_and_body(seq, *entry).0);
+            assert_eq!(backlog.find(Seq(seq)).copied(), expected);
+        }
+        let front = backlog.front().map(|(seq, slot, message)| (seq.0, (*slot, message.map(number))));
+        assert_eq!(
+            front,
+            reference.first_key_value().map(|(seq, entry)| (*seq, slot_and_body(*seq, *entry)))
+        );
+
+        for (seq, entry) in reference.iter().filter(|(_, entry)| entry.in_memory) {
+            let known = listed.iter().any(|chunk| chunk.places().contains(seq));
+            assert!(known || entry.home.location().is_none(), "{seq} could never leave memory");
+        }
+
+        let in_memory = reference.values().filter(|entry| entry.in_memory).count() as u64;
+        self.counted += settle_message_bytes();
+        let expected = cost * in_memory + backlog.capacity_bytes() as u64;
+        assert_eq!(u64::try_from(self.counted), Ok(expected), "all memory is counted");
+    }
+}
+
+fn slot_and_body(seq: u64, entry: Entry) -> (Slot, Option<u64>) {
+    let Entry { home, redelivered, in_memory } = entry;
+    (Slot { home, redelivered }, in_memory.then_some(seq))
+}
+
+/// Enough for some chunks.
+const PLACES_USED: u64 = 5 * PLACES;
+
+fn step() -> impl Strategy<Value = Step> {
+    let seq = || 0..PLACES_USED;
+    let written =
+        || (1..5_u32, 0..PLACES_USED).prop_map(|(segment, seq)| Location { segment, offset: 8 * seq });
+    let at = prop_oneof![Just(At::Nowhere), Just(At::Awaited), (1..4_u32).prop_map(At::Segment)];
+    let gap = prop_oneof![20 => Just(0), 3 => 1..5_u64, 1 => 50..200_u64];
+    prop_oneof![
+        40 => (gap, at).prop_map(|(gap, at)| Step::Push { gap, at }),
+        10 => (seq(), 1..4_u32, any::<bool>(), any::<bool>()).prop_map(|(seq, at, in_memory, redelivered)| {
+            Step::Return { seq, at, in_memory, redelivered }
+        }),
+        6 => (1..6_u8).prop_map(Step::Pop),
+        1 => (50..100_u8).prop_map(Step::Pop),
+        10 => seq().prop_map(Step::Remove),
+        3 => (seq(), 1..4_u32).prop_map(|(seq, segment)| Step::Restore { seq, segment }),
+        3 => seq().prop_map(Step::Mark),
+        1 => Just(Step::MarkAll),
+        10 => (seq(), 1..100_u64, 1..4_u32)
+            .prop_map(|(first, count, segment)| Step::Store { first, count, segment }),
+        5 => (seq(), written()).prop_map(|(seq, written)| Step::Evict { seq, written }),
+        3 => written().prop_map(Step::EvictListed),
+        10 => (seq(), prop::bool::weighted(0.8)).prop_map(|(seq, right)| Step::Fill { seq, right }),
+        1 => Just(Step::Detach),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn shows_what_a_map_shows(steps in prop::collection::vec(step(), 1..300)) {
+        let _ = settle_message_bytes();
+        let mut pair = Pair::default();
+        for step in &steps {
+            pair.apply(step);
+            pair.compare();
+        }
+        let counted = pair.counted;
+        drop(pair);
+        assert_eq!(counted + settle_message_bytes(), 0, "nothing stays counted");
+    }
+}
