@@ -68,7 +68,10 @@ impl Lines {
                 Ok(())
             }
             Record::Ack { vhost, queue, seqs } => self.put_seqs("ack", vhost, queue, seqs, line),
-            Record::Return { vhost, queue, seqs } => self.put_seqs("return", vhost, queue, seqs, line),
+            Record::Return { vhost, queue, delivery_count, seqs } => {
+                self.put_seqs("return", vhost, queue, seqs, line)?;
+                write!(line, " delivery-count={delivery_count}")
+            }
             Record::Define { key, value } => put_definition(key, value, line),
             Record::CreateQueue { vhost, queue, name } => {
                 let (vhost, name) = (self.vhost(vhost), printable(name.as_str()));
@@ -201,7 +204,8 @@ mod tests {
         assert_eq!(line(&lines, ack), "0000000003 7 ack vhost=#2 queue=#4 1 3-5");
         assert_eq!(line(&lines, Record::CleanStop), "0000000003 7 clean-stop");
         assert!(!lines.concerns(&ack, "orders\u{1b}[2J"), "a queue of another vhost");
-        let returned = Record::Return { vhost: VhostId(1), queue: QueueId(4), seqs: &seqs };
+        let returned =
+            Record::Return { vhost: VhostId(1), queue: QueueId(4), delivery_count: 2, seqs: &seqs };
         assert!(lines.concerns(&returned, "orders\u{1b}[2J"));
         assert!(!lines.concerns(&returned, "orders"));
     }

@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeMap, btree_map};
 
-use super::Home;
 use super::chunk::{Chunk, PLACES, Slot, Taken};
 use super::home::Location;
 use super::unacked::{Homes, Unacked};
+use super::{History, Home};
 use crate::model::{Message, Seq};
 
 /// Which chunk of a queue; never reused.
@@ -52,7 +52,7 @@ impl Backlog {
     /// Keeps what the log has: a message in a place that is vacant, or the new home of one that is there.
     pub fn restore(&mut self, seq: Seq, home: Home) {
         if !self.change(seq, |chunk| chunk.store(seq, home)) {
-            self.put(seq, Slot { home, redelivered: false }, None);
+            self.put(seq, Slot { home, history: History::default() }, None);
         }
     }
 
@@ -61,10 +61,10 @@ impl Backlog {
         self.remove(seq).map(|taken| taken.slot.home)
     }
 
-    /// The message in this place may have been received before.
-    pub fn mark(&mut self, seq: Seq) {
+    /// This is known of the message in this place, too.
+    pub fn mark(&mut self, seq: Seq, history: History) {
         if let Some(chunk) = self.chunks.get_mut(&number(seq)) {
-            chunk.mark(seq);
+            chunk.mark(seq, history);
         }
     }
 
@@ -74,8 +74,8 @@ impl Backlog {
     }
 
     /// Places, homes and marks, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (Seq, Home, bool)> {
-        self.slots(Seq(0)).map(|(seq, slot)| (seq, slot.home, slot.redelivered))
+    pub fn iter(&self) -> impl Iterator<Item = (Seq, Home, History)> {
+        self.slots(Seq(0)).map(|(seq, slot)| (seq, slot.home, slot.history))
     }
 
     /// The places from one on up to another one that are taken, in order.

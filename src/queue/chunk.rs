@@ -5,9 +5,9 @@
 
 use std::collections::VecDeque;
 
-use super::Home;
 use super::counted::Counted;
 use super::home::Location;
+use super::{History, Home};
 use crate::model::{Message, Seq};
 
 /// Places of a chunk: few enough that two that are far apart cost little, many enough that finding a chunk is rare.
@@ -17,11 +17,10 @@ pub(super) const PLACES: u64 = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slot {
     pub(super) home: Home,
-    /// A client may have received it before.
-    pub(super) redelivered: bool,
+    pub(super) history: History,
 }
 
-const VACANT: Slot = Slot { home: Home::VACANT, redelivered: false };
+const VACANT: Slot = Slot { home: Home::VACANT, history: History { redelivered: false, delivery_count: 0 } };
 
 impl Slot {
     fn is_vacant(&self) -> bool {
@@ -146,18 +145,22 @@ impl Chunk {
         self.slots.get(self.index(seq)?).filter(|slot| !slot.is_vacant())
     }
 
-    /// The message in this place may have been received before.
-    pub(super) fn mark(&mut self, seq: Seq) {
+    /// This is known of the message in this place, too.
+    pub(super) fn mark(&mut self, seq: Seq, history: History) {
         if let Some(index) = self.index(seq)
             && !self.slots[index].is_vacant()
         {
-            self.slots[index].redelivered = true;
+            let slot = &mut self.slots[index];
+            slot.history = slot.history.joined(history);
         }
     }
 
     /// Every message may have been received before.
     pub(super) fn mark_all(&mut self) {
-        self.slots.iter_mut().filter(|slot| !slot.is_vacant()).for_each(|slot| slot.redelivered = true);
+        self.slots
+            .iter_mut()
+            .filter(|slot| !slot.is_vacant())
+            .for_each(|slot| slot.history.redelivered = true);
     }
 
     /// The message in this place is stored here from this moment on. Says whether there is one.

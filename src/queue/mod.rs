@@ -11,6 +11,7 @@
 mod backlog;
 mod chunk;
 mod counted;
+mod history;
 mod holders;
 mod home;
 mod residence;
@@ -21,6 +22,7 @@ mod unacked;
 mod tests;
 
 pub use backlog::{Backlog, ChunkNumber, Detached};
+pub use history::History;
 pub use home::{Home, Location};
 
 use rustc_hash::FxHashSet;
@@ -96,8 +98,8 @@ pub struct Dispatched {
     pub consumer: ConsumerOptions,
     /// The message's place.
     pub seq: Seq,
-    /// A client may have received it before.
-    pub redelivered: bool,
+    /// What clients have done with it before.
+    pub history: History,
     /// Where it is stored.
     pub home: Home,
     /// The message.
@@ -109,8 +111,8 @@ pub struct Dispatched {
 pub struct Got {
     /// The message's place.
     pub seq: Seq,
-    /// A client may have received it before.
-    pub redelivered: bool,
+    /// What clients have done with it before.
+    pub history: History,
     /// Ready messages left.
     pub remaining: u64,
     /// Where it is stored.
@@ -138,6 +140,8 @@ pub struct Settled {
     pub consumer: Option<ConsumerKey>,
     /// Where the message is stored.
     pub home: Home,
+    /// What clients have done with it from here on.
+    pub history: History,
     /// The message, if the queue is done with it.
     pub message: Option<Message>,
 }
@@ -147,8 +151,8 @@ pub struct Settled {
 pub struct Kept {
     /// Where it is stored.
     pub home: Home,
-    /// A client may have received it, apart from whoever holds it at this moment.
-    pub redelivered: bool,
+    /// What clients have done with it, apart from whoever holds it at this moment.
+    pub history: History,
 }
 
 /// One slice of a channel's release.
@@ -270,7 +274,7 @@ impl Queue {
         self.counters.published += 1;
         let seq = Seq(self.next);
         self.next += 1;
-        self.ready.put(seq, Slot { home, redelivered: false }, Some(message));
+        self.ready.put(seq, Slot { home, history: History::default() }, Some(message));
         seq
     }
 
@@ -289,7 +293,7 @@ impl Queue {
     /// The message in this place, ready or held; none if it is gone.
     #[must_use]
     pub fn kept(&self, seq: Seq) -> Option<Kept> {
-        let ready = self.ready.find(seq).map(|slot| Kept { home: slot.home, redelivered: slot.redelivered });
+        let ready = self.ready.find(seq).map(|slot| Kept { home: slot.home, history: slot.history });
         ready.or_else(|| self.unacked.find(seq))
     }
 
@@ -338,7 +342,7 @@ impl Queue {
         let consumer = *self.front_consumer()?;
         let number = self.holders.front()?;
         let (taken, message) = self.take()?;
-        let Taken { seq, slot: Slot { home, redelivered }, .. } = taken;
+        let Taken { seq, slot: Slot { home, history }, .. } = taken;
         if consumer.no_ack {
             self.counters.delivered_no_ack += 1;
         } else {
@@ -348,7 +352,7 @@ impl Queue {
             self.unacked.insert(taken, number, &mut self.holders.get_mut(number).list);
         }
         self.holders.rotate();
-        Some(Dispatched { consumer, seq, redelivered, home, message })
+        Some(Dispatched { consumer, seq, history, home, message })
     }
 
     /// The first message, if it is in memory. It is taken out of what it is returned with.
@@ -357,7 +361,7 @@ impl Queue {
         in_memory?;
         let mut taken = self.ready.pop()?;
         let message = taken.message.take()?;
-        self.counters.redelivered += u64::from(taken.slot.redelivered);
+        self.counters.redelivered += u64::from(taken.slot.history.redelivered);
         Some((taken, message))
     }
 
@@ -386,7 +390,7 @@ impl Queue {
             return Asked::Empty;
         }
         let Some((taken, message)) = self.take() else { return Asked::Absent };
-        let Taken { seq, slot: Slot { home, redelivered }, .. } = taken;
+        let Taken { seq, slot: Slot { home, history }, .. } = taken;
         if no_ack {
             self.counters.got_no_ack += 1;
         } else {
@@ -395,7 +399,7 @@ impl Queue {
             let taken = Taken { message: Some(message.clone()), ..taken };
             self.unacked.insert(taken, number, &mut self.holders.get_mut(number).list);
         }
-        Asked::Got(Got { seq, redelivered, remaining: self.ready.len(), home, message })
+        Asked::Got(Got { seq, history, remaining: self.ready.len(), home, message })
     }
 
     /// Ends a delivery. None, and no change, if the channel does not hold the message.
@@ -408,26 +412,26 @@ impl Queue {
         holder.list.remove(&slot);
         holders.settled(number);
         let home = slot.home;
-        let redelivered = match outcome {
+        let history = match outcome {
             Outcome::Ack => {
                 self.counters.acked += 1;
-                return Some(Settled { consumer, home, message: slot.message });
+                return Some(Settled { consumer, home, history: slot.history, message: slot.message });
             }
             Outcome::Discard => {
                 self.counters.discarded += 1;
-                return Some(Settled { consumer, home, message: slot.message });
+                return Some(Settled { consumer, home, history: slot.history, message: slot.message });
             }
-            Outcome::Requeue => {
+            Outcome::Requeue | Outcome::Return => {
                 self.counters.requeued += 1;
-                true
+                slot.history.returned(outcome == Outcome::Requeue)
             }
             Outcome::Undelivered => {
                 self.counters.undelivered += 1;
-                slot.redelivered
+                slot.history
             }
         };
-        self.ready.put(seq, Slot { home, redelivered }, slot.message);
-        Some(Settled { consumer, home, message: None })
+        self.ready.put(seq, Slot { home, history }, slot.message);
+        Some(Settled { consumer, home, history, message: None })
     }
 
     /// Returns up to `budget` of the messages that a channel holds to their places, marked as redelivered.
@@ -438,7 +442,7 @@ impl Queue {
         &mut self,
         channel: ChannelKey,
         budget: usize,
-        mut came_back: impl FnMut(Seq),
+        mut came_back: impl FnMut(Seq, History),
     ) -> Released {
         let mut messages = 0;
         let mut finished = true;
@@ -451,7 +455,7 @@ impl Queue {
                 if let Some(settled) = self.settle(channel, seq, Outcome::Requeue)
                     && settled.home.stored().is_some()
                 {
-                    came_back(seq);
+                    came_back(seq, settled.history);
                 }
                 messages += 1;
             }

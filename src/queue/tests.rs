@@ -6,8 +6,8 @@ mod model;
 use bytes::Bytes;
 
 use super::{
-    Asked, Backlog, ConsumerOptions, Dispatched, ExclusiveUse, Got, Holding, Home, Kept, Location, Queue,
-    Released,
+    Asked, Backlog, ConsumerOptions, Dispatched, ExclusiveUse, Got, History, Holding, Home, Kept, Location,
+    Queue, Released,
 };
 use crate::model::{
     ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, Message, MessageParts, Outcome, QueueId, Seq,
@@ -18,6 +18,11 @@ const A: ChannelKey = ChannelKey(1);
 const B: ChannelKey = ChannelKey(2);
 /// What is unacked stays in memory.
 const KEEP_ALL: Location = Location { segment: 0, offset: 0 };
+
+/// Whether a message was delivered before, and nothing else.
+fn marked(redelivered: bool) -> History {
+    History { redelivered, delivery_count: 0 }
+}
 
 fn get(queue: &mut Queue, channel: ChannelKey, no_ack: bool) -> Option<Got> {
     match queue.get(channel, no_ack) {
@@ -75,7 +80,7 @@ fn turns(queue: &mut Queue) -> Vec<(u32, u64)> {
 
 /// Delivers all that can be delivered; places and marks.
 fn marks(queue: &mut Queue) -> Vec<(u64, bool)> {
-    deliver_all(queue).iter().map(|dispatched| (dispatched.seq.0, dispatched.redelivered)).collect()
+    deliver_all(queue).iter().map(|dispatched| (dispatched.seq.0, dispatched.history.redelivered)).collect()
 }
 
 #[test]
@@ -243,12 +248,15 @@ fn exclusive_use_admits_one() {
 fn get_says_what_is_left() {
     let mut queue = filled(2);
     let got = get(&mut queue, A, true).unwrap();
-    assert_eq!((got.seq, got.redelivered, got.remaining, number(&got.message)), (Seq(0), false, 1, 0));
+    assert_eq!(
+        (got.seq, got.history.redelivered, got.remaining, number(&got.message)),
+        (Seq(0), false, 1, 0)
+    );
     let got = get(&mut queue, A, false).unwrap();
     assert_eq!((got.seq, got.remaining), (Seq(1), 0));
     assert!(get(&mut queue, A, false).is_none());
     queue.settle(A, Seq(1), Outcome::Requeue).unwrap();
-    assert!(get(&mut queue, B, false).unwrap().redelivered);
+    assert!(get(&mut queue, B, false).unwrap().history.redelivered);
     let counters = *queue.counters();
     assert_eq!((counters.got, counters.got_no_ack, counters.got_empty, counters.redelivered), (2, 1, 1, 1));
 }
@@ -300,12 +308,12 @@ fn a_channel_is_released_in_slices_and_nobody_is_served_between() {
     queue.remove_consumer(A, ConsumerKey(1)).unwrap();
     queue.add_consumer(consumer(B, 1)).unwrap();
     assert!(queue.front_consumer().is_some());
-    assert_eq!(queue.release_channel(A, 0, |_| {}), Released { messages: 0, finished: false });
+    assert_eq!(queue.release_channel(A, 0, |_, _| {}), Released { messages: 0, finished: false });
     assert_eq!(queue.front_consumer(), None);
-    assert_eq!(queue.release_channel(A, 3, |_| {}), Released { messages: 3, finished: false });
+    assert_eq!(queue.release_channel(A, 3, |_, _| {}), Released { messages: 3, finished: false });
     assert_eq!(queue.front_consumer(), None);
-    assert_eq!(queue.release_channel(A, 3, |_| {}), Released { messages: 1, finished: true });
-    assert_eq!(queue.release_channel(A, 3, |_| {}), Released { messages: 0, finished: true });
+    assert_eq!(queue.release_channel(A, 3, |_, _| {}), Released { messages: 1, finished: true });
+    assert_eq!(queue.release_channel(A, 3, |_, _| {}), Released { messages: 0, finished: true });
     let expected: Vec<_> = (0..10).filter(|seq| *seq != 4).map(|seq| (seq, seq < 4)).collect();
     assert_eq!(marks(&mut queue), expected);
     assert_eq!(queue.unacked(), 10);
@@ -317,7 +325,7 @@ fn a_release_that_fits_its_budget_exactly_is_finished() {
     let mut queue = filled(2);
     get(&mut queue, A, false).unwrap();
     get(&mut queue, A, false).unwrap();
-    assert_eq!(queue.release_channel(A, 2, |_| {}), Released { messages: 2, finished: true });
+    assert_eq!(queue.release_channel(A, 2, |_, _| {}), Released { messages: 2, finished: true });
 }
 
 #[test]
@@ -397,7 +405,7 @@ fn whoever_holds_nothing_and_consumes_nothing_is_forgotten() {
         assert_eq!(queue.holders.iter().count(), 2);
         queue.settle(ChannelKey(round), dispatched.seq, Outcome::Ack).unwrap();
         assert_eq!(queue.holders.iter().count(), 1);
-        queue.release_channel(ChannelKey(round), 1, |_| {});
+        queue.release_channel(ChannelKey(round), 1, |_, _| {});
         assert_eq!(queue.holders.iter().count(), 0);
     }
 }
@@ -453,12 +461,12 @@ fn a_home_is_found_and_changed_wherever_its_message_is() {
     for _ in 0..2 {
         get(&mut queue, A, false).unwrap();
     }
-    queue.settle(A, Seq(0), Outcome::Requeue).unwrap();
+    queue.settle(A, Seq(0), Outcome::Return).unwrap();
     for (seq, redelivered) in [(0, true), (1, false), (2, false), (1500, false), (2999, false)] {
         let moved = Home::new(Location { segment: 9999, offset: 8 }, 5);
-        assert_eq!(queue.kept(Seq(seq)), Some(Kept { home: home(seq), redelivered }));
+        assert_eq!(queue.kept(Seq(seq)), Some(Kept { home: home(seq), history: marked(redelivered) }));
         queue.store(Seq(seq), moved);
-        assert_eq!(queue.kept(Seq(seq)), Some(Kept { home: moved, redelivered }));
+        assert_eq!(queue.kept(Seq(seq)), Some(Kept { home: moved, history: marked(redelivered) }));
     }
     queue.settle(A, Seq(1), Outcome::Ack).unwrap();
     assert_eq!(queue.kept(Seq(1)), None);
@@ -468,13 +476,30 @@ fn a_home_is_found_and_changed_wherever_its_message_is() {
 }
 
 #[test]
+fn what_a_client_fails_with_is_counted_and_what_it_gives_back_is_not() {
+    let mut queue = filled(1);
+    let mut count = |outcome| {
+        let got = get(&mut queue, A, false).unwrap();
+        let settled = queue.settle(A, got.seq, outcome).unwrap();
+        settled.history.delivery_count
+    };
+    let outcomes =
+        [Outcome::Return, Outcome::Requeue, Outcome::Undelivered, Outcome::Return, Outcome::Requeue];
+    assert_eq!(outcomes.map(&mut count), [0, 1, 1, 1, 2]);
+    get(&mut queue, A, false).unwrap();
+    let mut told = Vec::new();
+    queue.release_channel(A, 1, |_, history| told.push(history.delivery_count));
+    assert_eq!(queue.kept(Seq(0)).unwrap().history.delivery_count, 3, "a lost channel has failed");
+}
+
+#[test]
 fn a_recovered_queue_goes_on_where_it_was() {
     let mut queue = Queue::new(QueueId(1));
     let mut backlog = Backlog::default();
     for seq in [3, 7, 8] {
         backlog.restore(Seq(seq), home(seq));
     }
-    backlog.mark(Seq(7));
+    backlog.mark(Seq(7), marked(true));
     queue.recover(backlog, Seq(12));
     assert!(matches!(queue.get(A, true), Asked::Absent), "it has to be read first");
     let wanted = queue.next_read().unwrap();

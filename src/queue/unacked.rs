@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 
 use super::chunk::{Slot as Ready, Taken};
 use super::counted::Counted;
-use super::{Home, Kept};
+use super::{History, Home, Kept};
 use crate::model::{Message, Seq};
 
 /// Places per chunk. What is left alone in its chunk costs `PLACES` slots of 40 bytes.
@@ -64,8 +64,8 @@ pub(super) struct Slot {
     prev: u64,
     next: u64,
     pub(super) holder: u32,
-    /// It was redelivered when it was handed out.
-    pub(super) redelivered: bool,
+    /// What was known when it was handed out.
+    pub(super) history: History,
 }
 
 #[derive(Debug)]
@@ -92,9 +92,9 @@ impl Unacked {
 
     /// Records a delivery to the holder with this number and list.
     pub(super) fn insert(&mut self, taken: Taken, holder: u32, list: &mut List) {
-        let Taken { seq, slot: Ready { home, redelivered }, message } = taken;
+        let Taken { seq, slot: Ready { home, history }, message } = taken;
         let tail = list.tail;
-        let slot = Slot { message, home, prev: tail, next: NONE, holder, redelivered };
+        let slot = Slot { message, home, prev: tail, next: NONE, holder, history };
         let (number, place) = locate(seq.0);
         let chunk = match self.chunks.get_mut(&number) {
             Some(chunk) => chunk,
@@ -148,7 +148,7 @@ impl Unacked {
     pub(super) fn find(&self, seq: Seq) -> Option<Kept> {
         let (number, place) = locate(seq.0);
         let slot = self.chunks.get(&number)?.slots[place].as_ref()?;
-        Some(Kept { home: slot.home, redelivered: slot.redelivered })
+        Some(Kept { home: slot.home, history: slot.history })
     }
 
     /// The message in this place is stored here from this moment on.

@@ -4,6 +4,7 @@
 //! is not stored for it.
 
 use crate::model::{Message, QueueId, Seq, VhostName};
+use crate::queue::History;
 use crate::storage::log::{Batch, Record, SeqRange, VhostId};
 use crate::vhost::{Entry, Journal, Places, Vhost};
 
@@ -40,7 +41,7 @@ pub(super) fn bytes_per_place(bytes: usize, places: usize) -> u32 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Gone(QueueId),
-    CameBack(QueueId),
+    CameBack(QueueId, u16),
 }
 
 impl Scribe {
@@ -68,7 +69,9 @@ impl Scribe {
         for entry in &journal.entries {
             match entry {
                 Entry::Gone(places) => self.range(Fate::Gone(places.queue), places),
-                Entry::CameBack(places) => self.range(Fate::CameBack(places.queue), places),
+                Entry::CameBack { places, delivery_count } => {
+                    self.range(Fate::CameBack(places.queue, *delivery_count), places);
+                }
                 Entry::Published { message, places: count } => {
                     let (of_message, rest) = places.split_at(*count);
                     places = rest;
@@ -105,8 +108,8 @@ impl Scribe {
     }
 
     /// Encodes that a message was delivered before.
-    pub(super) fn came_back(&mut self, queue: QueueId, seq: Seq) {
-        self.range(Fate::CameBack(queue), &Places { queue, first: seq, last: seq });
+    pub(super) fn came_back(&mut self, queue: QueueId, seq: Seq, history: History) {
+        self.range(Fate::CameBack(queue, history.delivery_count), &Places { queue, first: seq, last: seq });
     }
 
     fn range(&mut self, fate: Fate, places: &Places) {
@@ -122,8 +125,8 @@ impl Scribe {
         let vhost = self.vhost;
         match self.fate.take() {
             Some(Fate::Gone(queue)) => self.batch.push(&Record::Ack { vhost, queue, seqs: &self.ranges }),
-            Some(Fate::CameBack(queue)) => {
-                self.batch.push(&Record::Return { vhost, queue, seqs: &self.ranges })
+            Some(Fate::CameBack(queue, delivery_count)) => {
+                self.batch.push(&Record::Return { vhost, queue, delivery_count, seqs: &self.ranges })
             }
             None => return,
         };

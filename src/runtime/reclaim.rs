@@ -170,15 +170,15 @@ impl VhostHandle {
                     return false;
                 }
                 freed.push(Freed { segment, places: 1, bytes: u64::from(bytes) });
-                if kept.redelivered {
-                    redelivered.push((*queue, *seq));
+                if kept.history.redelivered {
+                    redelivered.push((*queue, *seq, kept.history));
                 }
                 true
             });
             scribe.publish(message, alive.copied());
         }
-        for (queue, seq) in redelivered {
-            scribe.came_back(queue, seq);
+        for (queue, seq, history) in redelivered {
+            scribe.came_back(queue, seq, history);
         }
         scribe.end_ranges();
         self.append(&mut state, &[], &freed, false);

@@ -10,8 +10,8 @@ use rustc_hash::FxHashMap;
 use super::journal::bytes_per_place;
 use super::ledger::{Live, location, number};
 use crate::model::{QueueId, QueueName, Seq, VhostName};
-use crate::queue::{Backlog, Home};
-use crate::storage::log::{Placed, Record, SegmentNumber, SeqRange, VhostId};
+use crate::queue::{Backlog, History, Home};
+use crate::storage::log::{Placed, Record, SegmentNumber, SeqRange, StoredPlace, VhostId};
 use crate::vhost::{Restored, RestoredQueue};
 
 /// The records so far.
@@ -66,9 +66,10 @@ impl Replay {
                     });
                 }
             }
-            Record::Return { vhost, queue, seqs } => {
+            Record::Return { vhost, queue, delivery_count, seqs } => {
+                let history = History { redelivered: true, delivery_count };
                 for range in seqs {
-                    self.each(vhost, queue, *range, Backlog::mark);
+                    self.each(vhost, queue, *range, |messages, seq| messages.mark(seq, history));
                 }
             }
             Record::CreateQueue { vhost, queue, name } => {
@@ -90,9 +91,8 @@ impl Replay {
                 queue.next = queue.next.max(next.0);
                 for place in places {
                     queue.messages.restore(place.seq, Home::new(location(place.location), place.bytes));
-                    if place.redelivered {
-                        queue.messages.mark(place.seq);
-                    }
+                    let StoredPlace { redelivered, delivery_count, .. } = *place;
+                    queue.messages.mark(place.seq, History { redelivered, delivery_count });
                 }
             }
             Record::Define { .. } | Record::CleanStop => {}
@@ -234,8 +234,8 @@ mod tests {
             let mut places = 0;
             let shown = queues.into_iter().map(|(name, kept)| {
                 places += kept.messages.len();
-                let messages = kept.messages.iter().map(|(seq, home, redelivered)| {
-                    (seq.0, home.stored().expect("it was read").0, redelivered)
+                let messages = kept.messages.iter().map(|(seq, home, history)| {
+                    (seq.0, home.stored().expect("it was read").0, history.redelivered)
                 });
                 (name.as_str().to_owned(), kept.id.0, kept.next.0, messages.collect())
             });
@@ -253,7 +253,10 @@ mod tests {
             kit.publish(1, &[(3, seq)]);
         }
         kit.record(1, Record::Ack { vhost: VHOST, queue: QUEUE, seqs: &Kit::range(1, 2) });
-        kit.record(1, Record::Return { vhost: VHOST, queue: QUEUE, seqs: &Kit::range(3, 3) });
+        kit.record(
+            1,
+            Record::Return { vhost: VHOST, queue: QUEUE, delivery_count: 0, seqs: &Kit::range(3, 3) },
+        );
         let expected = vec![(0, 1, false), (3, 1, true), (4, 1, false)];
         assert_eq!(kit.finish(true), [("q".into(), 3, 5, expected)]);
     }
@@ -271,7 +274,10 @@ mod tests {
         // Its queue's identity has moved behind it, and what acked an older one speaks of nothing.
         kit.record(4, Record::Ack { vhost: VHOST, queue: QUEUE, seqs: &Kit::range(0, u64::MAX - 1) });
         kit.publish(4, &[(3, 8), (5, 2)]);
-        kit.record(4, Record::Return { vhost: VHOST, queue: QUEUE, seqs: &Kit::range(0, 8) });
+        kit.record(
+            4,
+            Record::Return { vhost: VHOST, queue: QUEUE, delivery_count: 2, seqs: &Kit::range(0, 8) },
+        );
         kit.publish(6, &[(3, 8)]);
         kit.record(6, Record::CreateVhost { vhost: VHOST, name: &VhostName::from("/") });
         kit.record(6, Record::CreateQueue { vhost: VHOST, queue: QUEUE, name: &QueueName::from("q") });

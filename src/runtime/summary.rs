@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::Broker;
 use super::vhost_handle::{State, VhostHandle};
-use crate::queue::Queue;
+use crate::queue::{History, Queue};
 use crate::storage::Storage;
 use crate::storage::log::{
     Batch, Location, Record, SegmentNumber, ShutdownError, Space, StoredPlace, VhostId,
@@ -90,10 +90,11 @@ fn push_queues(summary: &mut Batch, id: VhostId, vhost: &Vhost, places: &mut Vec
 }
 
 fn stored(queue: &Queue) -> impl Iterator<Item = StoredPlace> {
-    queue.backlog().iter().filter_map(|(seq, home, redelivered)| {
+    queue.backlog().iter().filter_map(|(seq, home, history)| {
         let location = home.location()?;
         let segment = SegmentNumber(u64::from(location.segment));
         let location = Location { segment, offset: location.offset };
-        Some(StoredPlace { seq, location, bytes: home.bytes(), redelivered })
+        let History { redelivered, delivery_count } = history;
+        Some(StoredPlace { seq, location, bytes: home.bytes(), redelivered, delivery_count })
     })
 }

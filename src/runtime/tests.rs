@@ -44,6 +44,8 @@ struct Expected {
     id: u64,
     persistent: bool,
     redelivered: bool,
+    /// How often a client has failed with it.
+    failures: u16,
 }
 
 /// A delivery that has not ended.
@@ -182,7 +184,7 @@ impl World {
         self.turn(vec![Command::Publish(Publish { message, route, returned: false, confirmed: true })]);
         for ready in self.ready.iter_mut().enumerate().filter(|(at, _)| queue == *at || queue == QUEUES.len())
         {
-            ready.1.insert(id, Expected { id, persistent, redelivered: false });
+            ready.1.insert(id, Expected { id, persistent, redelivered: false, failures: 0 });
         }
     }
 
@@ -191,10 +193,16 @@ impl World {
         let get = Get { channel: self.channel, queue: QueueName::from(QUEUES[queue]), no_ack };
         let Reply::Got(got) = self.ask(Request::Get(get)) else { panic!("no answer to a get") };
         let expected = self.ready[queue].pop_first().map(|(_, expected)| expected);
+        let vhost = self.broker.vhost("/").expect("it exists");
         let shown = got.as_ref().map(|got| Expected {
             id: u64::from_be_bytes(*got.message.body().first_chunk().expect("every body has an id")),
             persistent: got.message.persistent(),
             redelivered: got.redelivered,
+            // Of a message that is gone nothing more is known.
+            failures: match vhost.state.lock().vhost.kept(got.queue, got.seq) {
+                Some(kept) => kept.history.delivery_count,
+                None => expected.map_or(0, |expected| expected.failures),
+            },
         });
         assert_eq!(shown, expected, "in queue {}", QUEUES[queue]);
         if let (Some(got), Some(expected), false) = (&got, expected, no_ack) {
@@ -209,11 +217,14 @@ impl World {
         }
         let pick = self.random.below(self.held.len());
         let Held { queue, expected, place: (id, seq) } = self.held.swap_remove(pick);
-        let outcome = [Outcome::Ack, Outcome::Ack, Outcome::Discard, Outcome::Requeue][self.random.below(4)];
+        let outcomes =
+            [Outcome::Ack, Outcome::Ack, Outcome::Ack, Outcome::Discard, Outcome::Requeue, Outcome::Return];
+        let outcome = outcomes[self.random.below(outcomes.len())];
         let settlement = Settlement { channel: self.channel, queue: id, seq, outcome };
         self.turn(vec![Command::Settle(settlement)]);
-        if outcome == Outcome::Requeue {
-            self.ready[queue].insert(expected.id, Expected { redelivered: true, ..expected });
+        if matches!(outcome, Outcome::Requeue | Outcome::Return) {
+            let failures = expected.failures + u16::from(outcome == Outcome::Requeue);
+            self.ready[queue].insert(expected.id, Expected { redelivered: true, failures, ..expected });
         }
     }
 
@@ -240,10 +251,11 @@ impl World {
         }
     }
 
-    /// What is held returns, as it does when its connection ends.
-    fn return_held(&mut self) {
+    /// What is held returns. Its client has failed with it, unless it is the broker that has ended.
+    fn return_held(&mut self, failed: bool) {
         for Held { queue, expected, .. } in std::mem::take(&mut self.held) {
-            self.ready[queue].insert(expected.id, Expected { redelivered: true, ..expected });
+            let failures = expected.failures + u16::from(failed);
+            self.ready[queue].insert(expected.id, Expected { redelivered: true, failures, ..expected });
         }
     }
 
@@ -261,7 +273,7 @@ impl World {
         copy(self.root.path(), root.path());
         self.broker = start(root.path(), self.cache_bytes);
         self.root = root;
-        self.return_held();
+        self.return_held(clean);
         for ready in &mut self.ready {
             ready.retain(|_, expected| expected.persistent);
             ready.values_mut().for_each(|expected| expected.redelivered |= !clean);

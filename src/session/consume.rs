@@ -164,11 +164,13 @@ impl Channel {
     }
 
     pub(super) fn nack(&mut self, nack: &basic::Nack, turn: &mut Turn<'_, '_>) -> Result<(), Fault> {
-        self.settle(nack.delivery_tag, nack.multiple, refused(nack.requeue), turn)
+        let outcome = if nack.requeue { Outcome::Return } else { Outcome::Discard };
+        self.settle(nack.delivery_tag, nack.multiple, outcome, turn)
     }
 
     pub(super) fn reject(&mut self, reject: &basic::Reject, turn: &mut Turn<'_, '_>) -> Result<(), Fault> {
-        self.settle(reject.delivery_tag, false, refused(reject.requeue), turn)
+        let outcome = if reject.requeue { Outcome::Requeue } else { Outcome::Discard };
+        self.settle(reject.delivery_tag, false, outcome, turn)
     }
 
     fn settle(
@@ -221,7 +223,7 @@ impl Channel {
         if !requeue {
             return Err(Fault::new(ReplyCode::NotImplemented, "requeue=false"));
         }
-        settle_together(channel, self.tags.take_all(), Outcome::Requeue, turn);
+        settle_together(channel, self.tags.take_all(), Outcome::Return, turn);
         Ok(())
     }
 }
@@ -230,15 +232,11 @@ impl Channel {
 fn settle_together(channel: ChannelKey, deliveries: Vec<Unacked>, outcome: Outcome, turn: &mut Turn<'_, '_>) {
     let commands =
         deliveries.into_iter().map(|delivery| Command::Settle(settlement(channel, delivery, outcome)));
-    if outcome == Outcome::Requeue && commands.len() > 1 {
+    if matches!(outcome, Outcome::Requeue | Outcome::Return) && commands.len() > 1 {
         turn.emit(Command::Transaction(commands.collect()));
     } else {
         commands.for_each(|command| turn.emit(command));
     }
-}
-
-fn refused(requeue: bool) -> Outcome {
-    if requeue { Outcome::Requeue } else { Outcome::Discard }
 }
 
 fn settlement(channel: ChannelKey, delivery: Unacked, outcome: Outcome) -> Settlement {

@@ -2,8 +2,11 @@
 //!
 //! Invariant: no frame exceeds what was agreed on; a large body is shared, not copied.
 
+use bytes::BytesMut;
 use ferrymq_protocol::frame::{self, FRAME_OVERHEAD, FrameKind};
 use ferrymq_protocol::method::{Method, basic};
+use ferrymq_protocol::properties::Properties;
+use ferrymq_protocol::table::{TableRef, Value};
 
 use super::channel::{Channel, Phase};
 use super::link::{Link, METHOD_ROOM};
@@ -12,26 +15,30 @@ use super::tags::Unacked;
 use crate::model::{ChannelNumber, Message};
 use crate::vhost::{Command, Delivery, Got, Outcome, Settlement};
 
+/// The header with which quorum queues tell how often clients have failed with a message.
+const DELIVERY_COUNT: &str = "x-delivery-count";
+
 /// Bytes of room for the fixed part of a content header frame.
 const HEADER_ROOM: usize = 24;
 
 impl Link {
-    /// Encodes a message, introduced by `method`.
+    /// Encodes a message, introduced by `method`, with these properties.
     pub(super) fn send_message<'m>(
         &mut self,
         channel: ChannelNumber,
         method: impl Into<Method<'m>>,
+        properties: &[u8],
         message: &Message,
     ) {
         let texts = message.exchange().len() + message.routing_key().len() + usize::from(u8::MAX);
-        let small = METHOD_ROOM + HEADER_ROOM + texts + message.properties().len();
+        let small = METHOD_ROOM + HEADER_ROOM + texts + properties.len();
         let out = self.output.room(small);
         let method = method.into();
         let encoded = frame::encode_method(channel.0, &method, out);
         debug_assert!(encoded.is_ok(), "{} cannot be encoded", method.name());
         let body = message.body();
         let class = basic::Publish::ID.class_id;
-        frame::encode_header(channel.0, class, body.len() as u64, message.properties(), out);
+        frame::encode_header(channel.0, class, body.len() as u64, properties, out);
         let payload_max = self.tuned.payload_max();
         let mut start = 0;
         while start < body.len() {
@@ -79,7 +86,9 @@ impl Channel {
             exchange: delivery.message.exchange(),
             routing_key: delivery.message.routing_key(),
         };
-        link.send_message(self.number, method, &delivery.message);
+        let told = tell_failures(&delivery.message, delivery.delivery_count);
+        let properties = told.as_deref().unwrap_or(delivery.message.properties());
+        link.send_message(self.number, method, properties, &delivery.message);
         link.output.mark(from, cost);
         self.counters.redeliver += u64::from(delivery.redelivered);
         if no_ack {
@@ -114,7 +123,9 @@ impl Channel {
             routing_key: got.message.routing_key(),
             message_count: saturate(got.remaining),
         };
-        link.send_message(self.number, method, &got.message);
+        let told = tell_failures(&got.message, got.delivery_count);
+        let properties = told.as_deref().unwrap_or(got.message.properties());
+        link.send_message(self.number, method, properties, &got.message);
         self.counters.redeliver += u64::from(got.redelivered);
         if no_ack {
             self.counters.get_no_ack += 1;
@@ -123,6 +134,22 @@ impl Channel {
             self.tags.push(Unacked { tag: delivery_tag, queue: got.queue, seq: got.seq });
         }
     }
+}
+
+/// The properties with the header that tells how often clients have failed with the message, if they have. What
+/// cannot have the header goes without: an application that needs it sends headers that leave room for it.
+fn tell_failures(message: &Message, delivery_count: u16) -> Option<BytesMut> {
+    if delivery_count == 0 {
+        return None;
+    }
+    let mut properties = Properties::decode(message.properties()).ok()?;
+    let mut headers = properties.headers.map(|headers| headers.to_owned()).unwrap_or_default();
+    headers.insert(DELIVERY_COUNT, Value::I64(i64::from(delivery_count))).ok()?;
+    let (mut table, mut told) = (BytesMut::new(), BytesMut::new());
+    headers.encode(&mut table).ok()?;
+    properties.headers = Some(TableRef::parse(&table).ok()?);
+    properties.encode(&mut told).ok()?;
+    Some(told)
 }
 
 /// A count as the wire has room for it.

@@ -154,7 +154,7 @@ pub(super) fn send_back(channel: ChannelNumber, message: &Message, returned: boo
         exchange: message.exchange(),
         routing_key: message.routing_key(),
     };
-    link.send_message(channel, method, message);
+    link.send_message(channel, method, message.properties(), message);
 }
 
 /// What the headers `CC` and `BCC` say.

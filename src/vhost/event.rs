@@ -44,6 +44,8 @@ pub struct Delivery {
     pub seq: Seq,
     /// A client may have received it before.
     pub redelivered: bool,
+    /// How often clients have failed with it, if its queue tells them; 0 if not.
+    pub delivery_count: u16,
     /// The message.
     pub message: Message,
 }
@@ -110,6 +112,8 @@ pub struct Got {
     pub seq: Seq,
     /// A client may have received it before.
     pub redelivered: bool,
+    /// How often clients have failed with it, if its queue tells them; 0 if not.
+    pub delivery_count: u16,
     /// Ready messages left in the queue.
     pub remaining: u64,
     /// The message.

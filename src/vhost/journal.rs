@@ -6,7 +6,7 @@
 
 use super::Vhost;
 use crate::model::{Message, QueueId, QueueName, Seq};
-use crate::queue::{Home, Kept};
+use crate::queue::{History, Home, Kept};
 
 /// One change.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,7 +21,12 @@ pub enum Entry {
     /// The queue is done with the messages in these places.
     Gone(Places),
     /// The messages in these places were delivered and are back.
-    CameBack(Places),
+    CameBack {
+        /// The places.
+        places: Places,
+        /// How often clients have failed with them by this time.
+        delivery_count: u16,
+    },
     /// A durable queue exists from here on.
     Created {
         /// Its id.
@@ -95,14 +100,17 @@ impl Journal {
     }
 
     /// A stored message came back from a client.
-    pub(super) fn came_back(&mut self, queue: QueueId, seq: Seq) {
-        if let Some(Entry::CameBack(places)) = self.entries.last_mut()
+    pub(super) fn came_back(&mut self, queue: QueueId, seq: Seq, history: History) {
+        let History { delivery_count, .. } = history;
+        if let Some(Entry::CameBack { places, delivery_count: same }) = self.entries.last_mut()
             && places.joins(queue, seq)
+            && *same == delivery_count
         {
             places.last = seq;
             return;
         }
-        self.entries.push(Entry::CameBack(Places { queue, first: seq, last: seq }));
+        self.entries
+            .push(Entry::CameBack { places: Places { queue, first: seq, last: seq }, delivery_count });
     }
 
     /// Counts what a segment has lost; what many turns in a row free is mostly in one segment.

@@ -35,13 +35,15 @@ impl Vhost {
             Asked::Got(taken) => taken,
         };
         self.cache.count(slot);
+        let queue::Got { seq, history, remaining, home, message } = taken;
+        let delivery_count = if slot.tells_failures { history.delivery_count } else { 0 };
         if get.no_ack {
-            effects.journal.gone(id, taken.seq, taken.home);
+            effects.journal.gone(id, seq, home);
         } else {
             self.note_holder(get.channel, id);
         }
-        let queue::Got { seq, redelivered, remaining, message, .. } = taken;
-        Some(Some(Got { queue: id, seq, redelivered, remaining, message }))
+        let redelivered = history.redelivered;
+        Some(Some(Got { queue: id, seq, redelivered, delivery_count, remaining, message }))
     }
 
     pub(super) fn consume(
@@ -188,7 +190,7 @@ impl Vhost {
         // Each queue waits from here on: what it returns must go out before what stands behind.
         for id in &holds_in {
             if let Some(slot) = self.queues.get_mut(id) {
-                slot.queue.release_channel(key, 0, |_| {});
+                slot.queue.release_channel(key, 0, |_, _| {});
             }
         }
         self.releases.push_back(Release { channel: key, holds_in, answer });
@@ -207,9 +209,9 @@ impl Vhost {
             let mut done = true;
             budget -= 1;
             if let Some(slot) = self.queues.get_mut(&id) {
-                let released = slot
-                    .queue
-                    .release_channel(release.channel, budget, |seq| effects.journal.came_back(id, seq));
+                let released = slot.queue.release_channel(release.channel, budget, |seq, history| {
+                    effects.journal.came_back(id, seq, history);
+                });
                 budget = budget.saturating_sub(released.messages);
                 done = released.finished;
             }

@@ -61,8 +61,8 @@ impl Vhost {
                     let kept = queues.remove(&queue.name).expect("it was just seen");
                     if marks_unknown {
                         // Otherwise a clean stop would say that those which nobody gets until then have no mark.
-                        let marked = kept.messages.iter().filter(|(_, _, redelivered)| *redelivered);
-                        marked.for_each(|(seq, ..)| report.journal.came_back(kept.id, seq));
+                        let marked = kept.messages.iter().filter(|(_, _, history)| history.redelivered);
+                        marked.for_each(|(seq, _, history)| report.journal.came_back(kept.id, seq, history));
                     }
                     vhost.restore_queue(queue.clone(), kept)
                 }

@@ -17,7 +17,7 @@ use crate::model::{
     QueueName, Seq, VhostName,
 };
 use crate::queue::{Home, Queue};
-use crate::topology::{ExchangeId, Refusal, Targets, Topology};
+use crate::topology::{ExchangeId, QueueType, Refusal, Targets, Topology};
 use crate::vhost::Delivery;
 
 /// Messages that one slice of left-over work touches: about 0.1 ms under the vhost's lock.
@@ -62,6 +62,8 @@ pub(super) struct QueueSlot {
     pub(super) definition: Arc<QueueDefinition>,
     /// It keeps persistent messages across a restart.
     pub(super) durable: bool,
+    /// Its consumers are told how often clients have failed with a message.
+    pub(super) tells_failures: bool,
     /// It stands in [`Vhost::dirty`].
     dirty: bool,
     /// What it last counted for in [`Vhost::cache`].
@@ -83,6 +85,7 @@ impl QueueSlot {
         Self {
             queue: Queue::new(id),
             durable: definition.durable,
+            tells_failures: QueueType::of(&definition.arguments) == QueueType::Quorum,
             definition,
             dirty: false,
             counted_bytes: 0,
@@ -249,6 +252,7 @@ impl Vhost {
             queue: QueueId(0),
             seq: Seq(0),
             redelivered: false,
+            delivery_count: 0,
             message,
         });
         wake(channel.connection, connection, effects);
@@ -260,8 +264,10 @@ impl Vhost {
         let Some(settled) = slot.queue.settle(channel, seq, outcome) else { return };
         match outcome {
             Outcome::Ack | Outcome::Discard => effects.journal.gone(queue, seq, settled.home),
-            Outcome::Requeue if settled.home.stored().is_some() => effects.journal.came_back(queue, seq),
-            Outcome::Requeue | Outcome::Undelivered => {}
+            Outcome::Requeue | Outcome::Return if settled.home.stored().is_some() => {
+                effects.journal.came_back(queue, seq, settled.history);
+            }
+            Outcome::Requeue | Outcome::Return | Outcome::Undelivered => {}
         }
         if slot.queue.front_consumer().is_some() {
             self.mark_dirty(queue);
@@ -375,7 +381,8 @@ impl Vhost {
                 consumer: dispatched.consumer.consumer,
                 queue: id,
                 seq: dispatched.seq,
-                redelivered: dispatched.redelivered,
+                redelivered: dispatched.history.redelivered,
+                delivery_count: if slot.tells_failures { dispatched.history.delivery_count } else { 0 },
                 message: dispatched.message,
             });
             wake(channel.connection, connection, effects);

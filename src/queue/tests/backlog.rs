@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::{message, number};
+use super::{marked, message, number};
 use crate::model::{Seq, settle_message_bytes};
 use crate::queue::chunk::{PLACES, Slot};
 use crate::queue::{Backlog, ChunkNumber, Home, Location};
@@ -121,7 +121,7 @@ impl Pair {
                 self.next = self.next.max(seq + 1);
             }
             Step::Mark(seq) => {
-                self.backlog.mark(Seq(seq));
+                self.backlog.mark(Seq(seq), marked(true));
                 self.reference.entry(seq).and_modify(|entry| entry.redelivered = true);
             }
             Step::MarkAll => {
@@ -162,7 +162,11 @@ impl Pair {
 
     fn put(&mut self, seq: u64, entry: Entry) {
         let Entry { home, redelivered, in_memory } = entry;
-        self.backlog.put(Seq(seq), Slot { home, redelivered }, in_memory.then(|| message(seq)));
+        self.backlog.put(
+            Seq(seq),
+            Slot { home, history: marked(redelivered) },
+            in_memory.then(|| message(seq)),
+        );
         self.reference.insert(seq, entry);
     }
 
@@ -220,7 +224,8 @@ impl Pair {
         let cached = reference.values().filter(|entry| entry.in_memory && entry.home.location().is_some());
         assert_eq!(backlog.cached_bytes(), cost * cached.count() as u64);
 
-        let expected = reference.iter().map(|(seq, entry)| (Seq(*seq), entry.home, entry.redelivered));
+        let expected =
+            reference.iter().map(|(seq, entry)| (Seq(*seq), entry.home, marked(entry.redelivered)));
         assert!(backlog.iter().eq(expected));
         let (first, last) = (self.next / 3, self.next / 3 * 2);
         let expected = reference.range(first..=last).map(|(seq, _)| Seq(*seq));
@@ -249,7 +254,7 @@ impl Pair {
 
 fn slot_and_body(seq: u64, entry: Entry) -> (Slot, Option<u64>) {
     let Entry { home, redelivered, in_memory } = entry;
-    (Slot { home, redelivered }, in_memory.then_some(seq))
+    (Slot { home, history: marked(redelivered) }, in_memory.then_some(seq))
 }
 
 /// Enough for some chunks.

@@ -173,7 +173,7 @@ impl Reference {
                 self.counters.discarded += 1;
                 None
             }
-            Outcome::Requeue => {
+            Outcome::Requeue | Outcome::Return => {
                 self.counters.requeued += 1;
                 Some(true)
             }
@@ -278,7 +278,7 @@ impl Pair {
         let shown = dispatched.as_ref().map(|dispatched| {
             assert_eq!(number(&dispatched.message), dispatched.seq.0);
             assert_eq!(dispatched.home, home(dispatched.seq.0));
-            (dispatched.consumer, dispatched.seq.0, dispatched.redelivered)
+            (dispatched.consumer, dispatched.seq.0, dispatched.history.redelivered)
         });
         let expected = reference.front().map(|instance| {
             let (seq, redelivered) = reference.deliver(instance);
@@ -297,7 +297,7 @@ impl Pair {
         }
         let (seq, redelivered) = reference.take();
         let got = got.expect("the reference has a message");
-        assert_eq!((got.seq, got.redelivered, number(&got.message)), (Seq(seq), redelivered, seq));
+        assert_eq!((got.seq, got.history.redelivered, number(&got.message)), (Seq(seq), redelivered, seq));
         assert_eq!(got.home, home(seq));
         assert_eq!(got.remaining, reference.ready.len() as u64);
         if no_ack {
@@ -337,7 +337,7 @@ impl Pair {
         let expected = order.len().min(budget);
         let finished = expected == order.len();
         assert_eq!(
-            queue.release_channel(ChannelKey(channel), budget, |_| {}),
+            queue.release_channel(ChannelKey(channel), budget, |_, _| {}),
             Released { messages: expected, finished }
         );
         for (.., seq) in &order[..expected] {
@@ -405,7 +405,8 @@ const KEYS: u32 = 3;
 fn outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![
         3 => Just(Outcome::Ack),
-        3 => Just(Outcome::Requeue),
+        2 => Just(Outcome::Requeue),
+        1 => Just(Outcome::Return),
         1 => Just(Outcome::Discard),
         2 => Just(Outcome::Undelivered),
     ]

@@ -1,5 +1,7 @@
 //! Consumers, deliveries, acknowledgements and `basic.get`.
 
+use ferrymq_protocol::table::{TableRef, ValueRef};
+
 use super::*;
 use crate::topology::Refusal;
 use crate::vhost::Got;
@@ -49,11 +51,11 @@ fn settlements_name_the_messages() {
         (Method::from(ack(2, false)), vec![(2, Outcome::Ack)]),
         (ack(3, true).into(), vec![(1, Outcome::Ack), (2, Outcome::Ack), (3, Outcome::Ack)]),
         (ack(0, true).into(), (1..=4).map(|seq| (seq, Outcome::Ack)).collect()),
-        (nack(2, true, true).into(), vec![(1, Outcome::Requeue), (2, Outcome::Requeue)]),
+        (nack(2, true, true).into(), vec![(1, Outcome::Return), (2, Outcome::Return)]),
         (nack(0, true, false).into(), (1..=4).map(|seq| (seq, Outcome::Discard)).collect()),
         (basic::Reject { delivery_tag: 4, requeue: true }.into(), vec![(4, Outcome::Requeue)]),
         (basic::Reject { delivery_tag: 4, requeue: false }.into(), vec![(4, Outcome::Discard)]),
-        (basic::RecoverAsync { requeue: true }.into(), (1..=4).map(|seq| (seq, Outcome::Requeue)).collect()),
+        (basic::RecoverAsync { requeue: true }.into(), (1..=4).map(|seq| (seq, Outcome::Return)).collect()),
     ] {
         let (mut kit, consumer) = consuming();
         kit.deliver_quietly(1, consumer, 1..=4);
@@ -118,7 +120,7 @@ fn recover_answers_and_can_only_requeue() {
     let (mut kit, consumer) = consuming();
     kit.deliver_quietly(1, consumer, 1..=2);
     kit.send(1, basic::Recover { requeue: true });
-    assert_eq!(kit.take_settlements(), [(1, Outcome::Requeue), (2, Outcome::Requeue)]);
+    assert_eq!(kit.take_settlements(), [(1, Outcome::Return), (2, Outcome::Return)]);
     kit.expect(1, basic::RecoverOk {});
     kit.send(1, basic::Recover { requeue: false });
     kit.expect_connection_error(540, "NOT_IMPLEMENTED - requeue=false", (60, 110));
@@ -328,7 +330,14 @@ fn get_hands_over_one_message_or_says_that_there_is_none() {
         let Request::Get(get) = kit.request() else { panic!() };
         assert_eq!((get.queue.as_str(), get.no_ack), ("q", no_ack));
         let message = message("x", "k", b"body");
-        let got = Got { queue: QueueId(1), seq: Seq(3), redelivered: true, remaining: 7, message };
+        let got = Got {
+            queue: QueueId(1),
+            seq: Seq(3),
+            redelivered: true,
+            delivery_count: 0,
+            remaining: 7,
+            message,
+        };
         kit.reply(1, Reply::Got(Some(got)));
         let get_ok = basic::GetOk {
             delivery_tag: tag,
@@ -348,6 +357,35 @@ fn get_hands_over_one_message_or_says_that_there_is_none() {
     assert_eq!(kit.take_settlements(), [(3, Outcome::Ack)]);
     let totals = kit.session.totals();
     assert_eq!((totals.get, totals.get_no_ack, totals.get_empty, totals.redeliver), (1, 1, 1, 2));
+}
+
+#[test]
+fn failures_are_told_in_a_header_beside_those_of_the_publisher() {
+    let mut kit = Kit::open();
+    kit.channel(1);
+    let headers = Table::new().with("x-delivery-count", 9_i64).with("h", "v");
+    let mut table = BytesMut::new();
+    headers.encode(&mut table).unwrap();
+    let headers = Some(TableRef::parse(&table).unwrap());
+    let with_headers = Properties { headers, message_id: Some("id"), ..Properties::default() };
+    for properties in [Properties::default(), with_headers] {
+        let mut encoded = BytesMut::new();
+        properties.encode(&mut encoded).unwrap();
+        let parts = MessageParts { exchange: "", routing_key: "q", properties: &encoded, persistent: false };
+        let message = Message::new(parts, Bytes::from_static(b"body"));
+        kit.send(1, basic::Get { queue: "q", no_ack: true });
+        kit.request();
+        let (queue, seq) = (QueueId(1), Seq(3));
+        let got = Got { queue, seq, redelivered: true, delivery_count: 2, remaining: 0, message };
+        kit.reply(1, Reply::Got(Some(got)));
+        kit.skip(1);
+        let (told, body) = kit.expect_content(1);
+        let told = Properties::decode(&told).unwrap();
+        assert_eq!((told.message_id, &body[..]), (properties.message_id, &b"body"[..]));
+        let told = told.headers.unwrap();
+        assert_eq!(told.get("x-delivery-count"), Some(ValueRef::I64(2)));
+        assert_eq!(told.iter().count(), 1 + usize::from(headers == properties.headers));
+    }
 }
 
 #[test]

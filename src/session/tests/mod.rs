@@ -168,6 +168,7 @@ impl Kit {
             queue: QueueId(1),
             seq: Seq(seq),
             redelivered: false,
+            delivery_count: 0,
             message,
         };
         self.session.event(Event::Delivery(delivery), LogPosition::START);

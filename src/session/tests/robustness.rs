@@ -98,6 +98,7 @@ fn grant(channel: ChannelNumber, request: Request, events: &mut Vec<Event>) {
             queue: QueueId(1),
             seq: Seq(1),
             redelivered: false,
+            delivery_count: 0,
             message: message("", "q", b"delivered"),
         }));
     }

@@ -33,7 +33,7 @@ fn a_commit_is_one_command_in_the_order_received() {
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(kinds, ["publish b\"one\"", "Ack 1", "Ack 2", "publish b\"two\"", "Requeue 3"]);
+    assert_eq!(kinds, ["publish b\"one\"", "Ack 1", "Ack 2", "publish b\"two\"", "Return 3"]);
     kit.expect_nothing();
     kit.applied(0);
     kit.expect(1, tx::CommitOk {});

@@ -1,7 +1,7 @@
 //! What a turn leaves in its journal: everything that is to survive, and nothing else.
 
 use super::*;
-use crate::queue::{Backlog, Home, Location};
+use crate::queue::{Backlog, History, Home, Location};
 
 impl Kit {
     fn persistent(&self, exchange: &str, key: &str, body: &'static str) -> Command {
@@ -34,7 +34,9 @@ impl Kit {
                     format!("{} in [{}]", String::from_utf8_lossy(message.body()), kept.join(" "))
                 }
                 Entry::Gone(places) => format!("gone {}", range(places)),
-                Entry::CameBack(places) => format!("back {}", range(places)),
+                Entry::CameBack { places, delivery_count } => {
+                    format!("back {} failed {delivery_count}", range(places))
+                }
                 Entry::Created { queue, name } => format!("created {} {name}", queue.0),
                 Entry::Deleted(queue) => format!("deleted {}", queue.0),
             });
@@ -129,11 +131,13 @@ fn ends_of_deliveries_are_stored_in_ranges() {
     kit.turn(connection, acks.into_iter().chain([settle(channel, queue, 4, Outcome::Discard)]));
     assert_eq!(kit.journal(), ["gone 1:0-2", "gone 1:4-4", "freed 1: 4"]);
     kit.turn(connection, [settle(channel, queue, 3, Outcome::Requeue)]);
-    assert_eq!(kit.journal(), ["back 1:3-3"]);
+    assert_eq!(kit.journal(), ["back 1:3-3 failed 1"]);
+    kit.turn(connection, [settle(channel, queue, 3, Outcome::Return)]);
+    assert_eq!(kit.journal(), ["back 1:3-3 failed 1"], "not held against it");
     kit.turn(connection, [settle(channel, queue, 5, Outcome::Undelivered)]);
     assert_eq!(kit.journal(), [""; 0], "nobody has seen it");
     kit.vhost.detach(connection, &mut kit.effects);
-    assert_eq!(kit.journal(), ["back 1:3-3", "back 1:5-5"]);
+    assert_eq!(kit.journal(), ["back 1:3-3 failed 2", "back 1:5-5 failed 1"]);
 }
 
 #[test]
@@ -172,7 +176,7 @@ fn a_vhost_comes_back_with_what_its_queues_kept() {
         for seq in messages {
             backlog.restore(Seq(*seq), Home::new(Location { segment: 7, offset: 8 * seq }, 10));
         }
-        backlog.mark(Seq(5));
+        backlog.mark(Seq(5), History { redelivered: true, delivery_count: 3 });
         backlog
     };
     let kept =
@@ -188,7 +192,7 @@ fn a_vhost_comes_back_with_what_its_queues_kept() {
     let (vhost, report) = Vhost::restore(VhostName::from("/"), options, restored);
     assert_eq!(report.undefined, [(QueueName::from("gone"), 1)]);
     let mut kit = Kit { vhost, effects: Effects { journal: report.journal, ..Effects::default() } };
-    assert_eq!(kit.journal(), ["back 4:5-5", "created 6 new", "deleted 3", "freed 7: 1"]);
+    assert_eq!(kit.journal(), ["back 4:5-5 failed 3", "created 6 new", "deleted 3", "freed 7: 1"]);
     assert_eq!((kit.id("d"), kit.id("new")), (QueueId(4), QueueId(6)));
     let (connection, channel) = kit.open();
     let command = kit.persistent("", "d", "next");

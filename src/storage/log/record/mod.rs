@@ -84,6 +84,8 @@ pub struct StoredPlace {
     pub bytes: u32,
     /// The message may have been delivered before.
     pub redelivered: bool,
+    /// How often clients have failed with it.
+    pub delivery_count: u16,
 }
 
 /// One change of what is kept, to be applied in the order of the log.
@@ -114,6 +116,8 @@ pub enum Record<'a> {
         vhost: VhostId,
         /// Whose messages.
         queue: QueueId,
+        /// How often clients have failed with them by this time.
+        delivery_count: u16,
         /// Which.
         seqs: &'a [SeqRange],
     },
@@ -198,7 +202,9 @@ pub(super) fn put(record: &Record<'_>, out: &mut Vec<u8>) {
     match *record {
         Record::Publish { vhost, queues, message } => publish::put(vhost, queues, &message, out),
         Record::Ack { vhost, queue, seqs } => ack::put(vhost, queue, seqs, out),
-        Record::Return { vhost, queue, seqs } => requeue::put(vhost, queue, seqs, out),
+        Record::Return { vhost, queue, delivery_count, seqs } => {
+            requeue::put(vhost, queue, delivery_count, seqs, out);
+        }
         Record::Define { key, value } => define::put(key, value, out),
         Record::CreateQueue { vhost, queue, name } => create_queue::put(vhost, queue, name, out),
         Record::DeleteQueue { vhost, queue } => delete_queue::put(vhost, queue, out),

@@ -1,7 +1,7 @@
 //! Everything that a queue keeps, in places that ascend.
 //!
 //! A place is written as its distance from the one before: of its number, of its segment, of its location in units of
-//! eight bytes; then its bytes, and whether it is marked.
+//! eight bytes; then its bytes with two bits, whether it is marked and whether its delivery count follows.
 
 use super::field::{Reader, put_length, put_number, put_vhost};
 use super::{QUEUE_STATE, Record, RecordError, StoredPlace, VERSION};
@@ -23,7 +23,11 @@ pub(super) fn put(vhost: VhostId, queue: QueueId, next: Seq, places: &[StoredPla
         put_number(place.seq.0.wrapping_sub(seq), out);
         put_number(zigzag(place.location.segment.0.wrapping_sub(segment)), out);
         put_number(zigzag(its_unit.wrapping_sub(unit)), out);
-        put_number(u64::from(place.bytes) << 1 | u64::from(place.redelivered), out);
+        let counted = place.delivery_count > 0;
+        put_number(u64::from(place.bytes) << 2 | u64::from(counted) << 1 | u64::from(place.redelivered), out);
+        if counted {
+            put_number(u64::from(place.delivery_count), out);
+        }
         (seq, segment, unit) = (place.seq.0, place.location.segment.0, its_unit);
     }
 }
@@ -41,12 +45,14 @@ pub(super) fn read(
         segment = segment.wrapping_add(unzigzag(reader.number()?));
         unit = unit.wrapping_add(unzigzag(reader.number()?));
         let bytes = reader.number()?;
+        let delivery_count = if bytes & 2 == 0 { 0 } else { reader.number()? };
         let offset = unit.checked_mul(UNIT_BYTES).ok_or(RecordError::NumberTooLarge)?;
         places.push(StoredPlace {
             seq: Seq(seq),
             location: Location { segment: SegmentNumber(segment), offset },
-            bytes: u32::try_from(bytes >> 1).map_err(|_| RecordError::NumberTooLarge)?,
+            bytes: u32::try_from(bytes >> 2).map_err(|_| RecordError::NumberTooLarge)?,
             redelivered: bytes & 1 != 0,
+            delivery_count: u16::try_from(delivery_count).map_err(|_| RecordError::NumberTooLarge)?,
         });
     }
     visitor(Record::QueueState { vhost, queue, next, places });

@@ -5,10 +5,11 @@ use super::{RETURN, Record, RecordError, SeqRange, VERSION};
 use crate::model::QueueId;
 use crate::storage::log::VhostId;
 
-pub(super) fn put(vhost: VhostId, queue: QueueId, seqs: &[SeqRange], out: &mut Vec<u8>) {
+pub(super) fn put(vhost: VhostId, queue: QueueId, delivery_count: u16, seqs: &[SeqRange], out: &mut Vec<u8>) {
     out.extend_from_slice(&[RETURN, VERSION]);
     put_vhost(vhost, out);
     put_number(queue.0, out);
+    put_number(u64::from(delivery_count), out);
     put_ranges(seqs, out);
 }
 
@@ -18,7 +19,8 @@ pub(super) fn read(
     visitor: &mut dyn FnMut(Record<'_>),
 ) -> Result<(), RecordError> {
     let (vhost, queue) = (reader.vhost()?, reader.queue()?);
+    let delivery_count = u16::try_from(reader.number()?).map_err(|_| RecordError::NumberTooLarge)?;
     reader.ranges(seqs)?;
-    visitor(Record::Return { vhost, queue, seqs });
+    visitor(Record::Return { vhost, queue, delivery_count, seqs });
     Ok(())
 }

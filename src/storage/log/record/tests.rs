@@ -27,7 +27,13 @@ fn ranges() -> impl Strategy<Value = Vec<SeqRange>> {
 fn stored(SeqRange { first, last }: SeqRange) -> StoredPlace {
     let location = Location { segment: SegmentNumber(last.0), offset: first.0 & !7 };
     let bytes = u32::try_from(last.0 & 0x7fff_ffff).unwrap();
-    StoredPlace { seq: first, location, bytes, redelivered: last.0 % 2 == 0 }
+    StoredPlace {
+        seq: first,
+        location,
+        bytes,
+        redelivered: last.0 % 2 == 0,
+        delivery_count: (last.0 % 3) as u16,
+    }
 }
 
 proptest! {
@@ -48,7 +54,7 @@ proptest! {
         let records = [
             Record::Publish { vhost, queues: &queues, message: (&message).into() },
             Record::Ack { vhost, queue, seqs: &seqs },
-            Record::Return { vhost, queue, seqs: &seqs },
+            Record::Return { vhost, queue, delivery_count: 300, seqs: &seqs },
             Record::Define { key: &bytes.0, value: None },
             Record::Define { key: &bytes.1, value: Some(&bytes.0) },
             Record::CreateQueue { vhost, queue, name: &queue_name },

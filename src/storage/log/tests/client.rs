@@ -268,7 +268,7 @@ impl Client {
                 self.push(segment, &Record::Ack { vhost: VHOST, queue, seqs: &seqs });
             }
             (2..=3, _, Some(seqs)) => {
-                self.push(segment, &Record::Return { vhost: VHOST, queue, seqs: &seqs });
+                self.push(segment, &Record::Return { vhost: VHOST, queue, delivery_count: 1, seqs: &seqs });
             }
             (4..=10, _, Some(seqs)) => self.push(segment, &Record::Ack { vhost: VHOST, queue, seqs: &seqs }),
             _ => {
@@ -327,7 +327,12 @@ impl Client {
                     });
                     if kept.redelivered {
                         let seqs = [SeqRange { first: *seq, last: *seq }];
-                        self.batch.push(&Record::Return { vhost: VHOST, queue: *id, seqs: &seqs });
+                        self.batch.push(&Record::Return {
+                            vhost: VHOST,
+                            queue: *id,
+                            delivery_count: 1,
+                            seqs: &seqs,
+                        });
                     }
                 }
             }
