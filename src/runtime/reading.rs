@@ -3,6 +3,7 @@
 //! Invariant: nothing is read before it is written, and no lock is held while the disk is waited for.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use crate::vhost::{Read, ReadResult};
 
 /// Reads of one vhost that are under way at the same time.
 const READS_AT_A_TIME: usize = 4;
+/// Memory that the messages of one read may take, and one message.
+pub(super) const MAX_BYTES: usize = 2 << 20;
 /// How long a read that the operating system refused is put off.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -27,33 +30,39 @@ impl VhostHandle {
     pub(super) async fn read_forever(
         self: Arc<Self>,
         mut reads: mpsc::UnboundedReceiver<Read>,
-        fold: impl Fn() + Clone + Send + 'static,
+        fold: impl Fn() + Clone + Send + Sync + 'static,
     ) {
         let permits = Arc::new(Semaphore::new(READS_AT_A_TIME));
         while let Some(read) = reads.recv().await {
-            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
-            let (vhost, fold) = (Arc::clone(&self), fold.clone());
-            tokio::spawn(async move {
-                vhost.perform(read, fold).await;
-                drop(permit);
-            });
+            // A queue has one read under way at most, which bounds the tasks.
+            tokio::spawn(Arc::clone(&self).perform(read, Arc::clone(&permits), fold.clone()));
         }
     }
 
-    async fn perform(self: Arc<Self>, read: Read, fold: impl Fn() + Send + 'static) {
+    async fn perform(
+        self: Arc<Self>,
+        read: Read,
+        permits: Arc<Semaphore>,
+        fold: impl Fn() + Clone + Send + Sync + 'static,
+    ) {
         let Read { queue, wanted } = read;
         let nothing = ReadResult { queue, found: Vec::new(), missing: Vec::new() };
+        // Without a permit: what a full disk does not take must not keep others from what is there.
         if !self.written(&wanted).await {
             // The log has ended, and the broker with it.
             return;
         }
-        let (ledger, id) = (Arc::clone(&self.ledger), self.id);
+        let Ok(permit) = permits.acquire_owned().await else { return };
+        let (ledger, id, folds) = (Arc::clone(&self.ledger), self.id, fold.clone());
         let reading = tokio::task::spawn_blocking(move || {
-            let result = read_messages(&ledger, id, queue, &wanted);
-            fold();
-            result
+            let mut reading = Reading::new(&ledger, id, queue);
+            let outcome = reading.read(&wanted);
+            folds();
+            outcome.map(|()| reading.result)
         });
-        let result = match reading.await.map_err(io::Error::other).flatten() {
+        let outcome = reading.await.map_err(io::Error::other).flatten();
+        drop(permit);
+        let result = match outcome {
             Ok(result) => result,
             Err(error) => {
                 error!("cannot read messages from the log, to be tried again: {error}");
@@ -62,6 +71,7 @@ impl VhostHandle {
             }
         };
         self.change(&mut TurnBuffers::default(), |vhost, effects| vhost.read(result, effects));
+        fold();
     }
 
     /// Waits until all of it is in the files. Says whether it ever will be.
@@ -77,39 +87,84 @@ impl VhostHandle {
     }
 }
 
-/// Reads messages of a queue. What is not there any more, or damaged, is missing.
-fn read_messages(
-    ledger: &Ledger,
+/// Messages of one queue on their way from the log.
+pub(super) struct Reading<'a> {
+    ledger: &'a Ledger,
     vhost: VhostId,
-    queue: QueueId,
-    wanted: &[(Seq, Home)],
-) -> io::Result<ReadResult> {
-    let mut places: Vec<_> =
-        wanted.iter().map(|&(seq, home)| (home.location().unwrap_or_default(), seq, home)).collect();
-    places.sort_unstable_by_key(|(location, ..)| *location);
-    let mut result = ReadResult { queue, found: Vec::with_capacity(places.len()), missing: Vec::new() };
-    for of_segment in places.chunk_by(|(one, ..), (other, ..)| one.segment == other.segment) {
-        let segment = SegmentNumber(of_segment[0].0.segment.into());
-        let wanted: Vec<_> = of_segment.iter().map(|(location, _, home)| record(*location, *home)).collect();
-        let read = ledger.storage().log().read_records(segment, &wanted, &mut |number, record| {
-            let (_, seq, home) = of_segment[number];
-            match record.and_then(|record| message_of(&record, (vhost, queue, seq))) {
-                Some(message) => result.found.push((seq, home, message)),
-                None => result.missing.push((seq, home)),
+    pub(super) result: ReadResult,
+    /// What the messages found so far take in memory.
+    bytes: usize,
+}
+
+/// A message that is wanted, and where it is.
+type Place = (Location, Seq, Home);
+
+impl<'a> Reading<'a> {
+    pub(super) fn new(ledger: &'a Ledger, vhost: VhostId, queue: QueueId) -> Self {
+        let result = ReadResult { queue, found: Vec::new(), missing: Vec::new() };
+        Self { ledger, vhost, result, bytes: 0 }
+    }
+
+    /// Reads messages of the queue, as far as memory for them goes; the others are neither found nor missing. What is
+    /// not there any more, or damaged, is missing.
+    pub(super) fn read(&mut self, wanted: &[(Seq, Home)]) -> io::Result<()> {
+        // With the first one the queue gets on, wherever it is and however large the others are: a message that is in
+        // many queues counts for each of them with a part of its bytes only.
+        let (first, others) = wanted.split_at(wanted.len().min(1));
+        self.read_some(first)?;
+        self.read_some(others)
+    }
+
+    fn read_some(&mut self, wanted: &[(Seq, Home)]) -> io::Result<()> {
+        let mut places: Vec<Place> =
+            wanted.iter().map(|&(seq, home)| (home.location().unwrap_or_default(), seq, home)).collect();
+        places.sort_unstable_by_key(|(location, ..)| *location);
+        for of_segment in places.chunk_by(|(one, ..), (other, ..)| one.segment == other.segment) {
+            let mut done = 0;
+            match self.read_records(of_segment, &mut done) {
+                // Somewhere in there the medium does not give back what was written. One by one it shows where.
+                Err(error) if is_damage(&error) => {
+                    of_segment[done..].iter().try_for_each(|place| self.read_one(place))?;
+                }
+                outcome => outcome?,
             }
-        });
-        match read {
-            Ok(()) => {}
-            // The medium does not give it back: that is damage, like any other.
-            Err(error) if error.raw_os_error() == Some(EIO) => {
-                let is_found = |seq| result.found.iter().any(|(found, ..)| *found == seq);
-                let unread: Vec<_> = of_segment.iter().filter(|(_, seq, _)| !is_found(*seq)).collect();
-                result.missing.extend(unread.iter().map(|(_, seq, home)| (*seq, *home)));
+        }
+        Ok(())
+    }
+
+    fn read_one(&mut self, place: &Place) -> io::Result<()> {
+        match self.read_records(std::slice::from_ref(place), &mut 0) {
+            Err(error) if is_damage(&error) => {
+                self.result.missing.push((place.1, place.2));
+                Ok(())
             }
-            Err(error) => return Err(error),
+            outcome => outcome,
         }
     }
-    Ok(result)
+
+    /// Reads records of one segment, and says how many of them it has got through.
+    fn read_records(&mut self, places: &[Place], done: &mut usize) -> io::Result<()> {
+        let Some((location, ..)) = places.first().filter(|_| self.bytes < MAX_BYTES) else { return Ok(()) };
+        let segment = SegmentNumber(location.segment.into());
+        let wanted: Vec<_> = places.iter().map(|(location, _, home)| record(*location, *home)).collect();
+        self.ledger.storage().log().read_records(segment, &wanted, &mut |number, record| {
+            let (_, seq, home) = places[number];
+            *done = number + 1;
+            match record.and_then(|record| message_of(&record, (self.vhost, self.result.queue, seq))) {
+                Some(message) => {
+                    self.bytes += message.cost();
+                    self.result.found.push((seq, home, message));
+                }
+                None => self.result.missing.push((seq, home)),
+            }
+            if self.bytes < MAX_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })
+    }
+}
+
+/// Whether it is the medium that does not give something back: that is damage, like any other.
+fn is_damage(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(EIO)
 }
 
 /// What Linux and every other Unix call an error of the device.

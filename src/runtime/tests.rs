@@ -10,17 +10,19 @@ use bytes::Bytes;
 use ferrymq_protocol::table::Table;
 use tempfile::TempDir;
 
+use super::reading::{MAX_BYTES, Reading};
 use super::vhost_handle::TurnBuffers;
 use super::*;
 use crate::auth::Authenticator;
 use crate::model::{
-    BindingDefinition, ChannelKey, ChannelNumber, ConnectionKey, Destination, ExchangeName, Message,
-    MessageParts, Origin, Outcome, QueueDefinition, QueueId, QueueName, RoutingKey, Seq, VhostName,
+    BindingDefinition, ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, Destination, ExchangeName,
+    Message, MessageParts, Origin, Outcome, QueueDefinition, QueueId, QueueName, RoutingKey, Seq, VhostName,
 };
+use crate::queue::Home;
 use crate::session::SessionOptions;
 use crate::storage::log::{Batch, LogOptions};
 use crate::storage::{self, Options};
-use crate::vhost::{Command, Event, Get, Publish, Reply, Request, Settlement, VhostOptions};
+use crate::vhost::{Command, Consume, Event, Get, Publish, Reply, Request, Settlement, VhostOptions};
 
 const QUEUES: [&str; 3] = ["a", "b", "c"];
 const BUDGET_BYTES: u64 = 64 << 10;
@@ -97,10 +99,14 @@ fn start(path: &Path, cache_bytes: u64) -> Broker {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let root = tempfile::tempdir().unwrap();
         let mut random = Random(seed);
         // From nothing that may stay in memory to everything.
         let cache_bytes = [0, 4 << 10, 1 << 20][random.below(3)];
+        Self::with_cache(random, cache_bytes)
+    }
+
+    fn with_cache(random: Random, cache_bytes: u64) -> Self {
+        let root = tempfile::tempdir().unwrap();
         let broker = start(root.path(), cache_bytes);
         let mut world = Self {
             root,
@@ -171,12 +177,18 @@ impl World {
 
     fn publish(&mut self) {
         let queue = self.random.below(QUEUES.len() + 1);
-        let (exchange, key) = QUEUES.get(queue).map_or(("amq.fanout", ""), |queue| ("", *queue));
         let persistent = self.random.below(4) > 0;
+        let length = 8 + self.random.below(600);
+        self.publish_to(queue, persistent, length);
+    }
+
+    /// Publishes to a queue, or to all of them if there is none of this number.
+    fn publish_to(&mut self, queue: usize, persistent: bool, length: usize) {
+        let (exchange, key) = QUEUES.get(queue).map_or(("amq.fanout", ""), |queue| ("", *queue));
         let id = self.next_id;
         self.next_id += 1;
         let mut body = id.to_be_bytes().to_vec();
-        body.resize(8 + self.random.below(600), 7);
+        body.resize(length, 7);
         let vhost = self.broker.vhost("/").expect("it exists");
         let route = vhost.topology().route(exchange, key, None, &[]).expect("it exists");
         let parts = MessageParts { exchange, routing_key: key, properties: &[0, 0], persistent };
@@ -281,6 +293,59 @@ impl World {
         self.connect();
     }
 
+    /// Waits until the log has everything, and nothing that it has is in memory.
+    async fn page_out(&mut self) {
+        let log = self.broker.storage().log();
+        let position = log.append(&mut Batch::new(), true).position;
+        log.durable().wait_for(|durable| *durable >= position).await.expect("the log lives");
+        while self.broker.vhost("/").expect("it exists").state.lock().vhost.fills_cache() {
+            self.turn(Vec::new());
+        }
+    }
+
+    /// Where the messages of a queue are stored, in order.
+    fn stored(&self, queue: usize) -> (QueueId, Vec<(Seq, Home)>) {
+        let vhost = self.broker.vhost("/").expect("it exists");
+        let id = vhost.topology().queue(QUEUES[queue]).expect("it exists").id;
+        let state = vhost.state.lock();
+        let kept = (0..self.next_id).map(Seq).filter_map(|seq| Some((seq, state.vhost.kept(id, seq)?.home)));
+        (id, kept.collect())
+    }
+
+    /// Starts a consumer without acknowledgements, and takes so many messages from it; their ids.
+    async fn consume(&mut self, queue: usize, messages: usize) -> Vec<u64> {
+        let consume = Consume {
+            channel: self.channel,
+            consumer: ConsumerKey(1),
+            queue: QueueName::from(QUEUES[queue]),
+            no_ack: true,
+            exclusive: false,
+            prefetch: 0,
+            arguments: Table::default(),
+        };
+        let mailbox = Arc::clone(&self.mailbox);
+        let mut ids = Vec::new();
+        let mut commands =
+            vec![Command::Request { channel: ChannelNumber(1), request: Request::Consume(consume) }];
+        while ids.len() < messages {
+            let bell = mailbox.rung();
+            let mut drained = 0;
+            for event in self.turn(std::mem::take(&mut commands)) {
+                if let Event::Delivery(delivery) = event {
+                    drained += delivery.cost();
+                    let body = delivery.message.body();
+                    ids.push(u64::from_be_bytes(*body.first_chunk().expect("every body has an id")));
+                }
+            }
+            if drained > 0 {
+                commands.push(Command::Drained { bytes: drained });
+            } else if ids.len() < messages {
+                bell.await;
+            }
+        }
+        ids
+    }
+
     /// Bytes that the log takes up once nothing is left to give up.
     async fn settled_log_bytes(&self) -> u64 {
         let log = self.broker.storage().log();
@@ -371,4 +436,61 @@ async fn one_message_that_nobody_acks_pins_nothing_else() {
     for queue in 0..QUEUES.len() {
         while world.get(queue, true) {}
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_damaged_under_a_running_broker_is_lost_and_nothing_else() {
+    const MESSAGES: u64 = 100;
+    let mut world = World::with_cache(Random(1), 0);
+    (0..MESSAGES).for_each(|_| world.publish_to(0, true, 300));
+    world.page_out().await;
+    let (_, stored) = world.stored(0);
+    assert_eq!(stored.len(), 100);
+    let (damaged, home) = stored[41];
+    let location = home.location().expect("it is stored");
+    let path = world.root.path().join(storage::LOG).join(format!("{:010}.log", location.segment));
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = usize::try_from(location.offset).unwrap() + 100;
+    bytes[middle] ^= 1;
+    // In place, for the broker may have it open.
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &bytes[middle..=middle], middle as u64).unwrap();
+
+    let ids = world.consume(0, 99).await;
+    assert!(ids.into_iter().eq((0..MESSAGES).filter(|id| *id != damaged.0)));
+    let vhost = world.broker.vhost("/").expect("it exists");
+    let (queue, _) = world.stored(0);
+    let counters = *vhost.state.lock().vhost.queue(queue).expect("it exists").counters();
+    assert_eq!((counters.lost, counters.delivered_no_ack), (1, 99));
+    // Other queues, and the same one, go on.
+    world.ready[0].clear();
+    world.publish_to(1, true, 10);
+    assert!(world.get(1, true));
+    world.publish_to(0, true, 10);
+    world.page_out().await;
+    assert_eq!(vhost.state.lock().vhost.queue(queue).expect("it exists").ready(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_read_takes_little_memory_and_brings_the_first_message() {
+    const LENGTH: usize = 400_000;
+    let mut world = World::with_cache(Random(1), 0);
+    (0..20).for_each(|_| world.publish_to(QUEUES.len(), true, LENGTH));
+    world.page_out().await;
+    let vhost = world.broker.vhost("/").expect("it exists");
+    let (queue, mut stored) = world.stored(2);
+    let said: u64 = stored.iter().map(|(_, home)| u64::from(home.bytes())).sum();
+    assert!(said < 20 * LENGTH as u64 / 2, "each place counts for a part of its message");
+    // As if the first one had been moved: it is the last one in the log.
+    let last = stored.len() - 1;
+    stored.swap(0, last);
+    let mut reading = Reading::new(world.broker.ledger(), vhost.id, queue);
+    reading.read(&stored).unwrap();
+    let found: Vec<_> = reading.result.found.iter().map(|(seq, ..)| *seq).collect();
+    assert_eq!(found[0], stored[0].0);
+    assert_eq!(found.len(), MAX_BYTES.div_ceil(LENGTH));
+    assert_eq!(reading.result.missing, []);
+    // What was not read is read next.
+    while world.get(2, true) {}
+    assert!(world.ready[2].is_empty());
 }

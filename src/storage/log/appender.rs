@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 use std::mem;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
@@ -217,8 +218,8 @@ impl Log {
     }
 
     /// Reads single records, all of one segment and in order of their offsets. The visitor gets the number of each and
-    /// its record; none if something else is there, because the segment is damaged or has been retired. Blocks on the
-    /// disk.
+    /// its record, or none if something else is there, because the segment is damaged or has been retired, and says
+    /// whether to go on. Blocks on the disk.
     ///
     /// # Errors
     /// If the file is there and cannot be read.
@@ -226,7 +227,7 @@ impl Log {
         &self,
         segment: SegmentNumber,
         wanted: &[Wanted],
-        visitor: &mut dyn FnMut(usize, Option<Record<'_>>),
+        visitor: &mut dyn FnMut(usize, Option<Record<'_>>) -> ControlFlow<()>,
     ) -> io::Result<()> {
         reread::read_records(&*self.file_system, segment, wanted, visitor)
     }

@@ -4,7 +4,7 @@
 //! whatever cannot be read is damage, or is there no longer: recovery has counted it, or will.
 
 use std::io;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use super::SegmentNumber;
 use super::file_system::{FileSystem, LogFile};
@@ -57,17 +57,20 @@ pub(super) fn read_segment(
     Ok(())
 }
 
+/// What takes single records: the number of each among the wanted ones, and whether to go on behind it.
+pub(super) type RecordVisitor<'a> = &'a mut dyn FnMut(usize, Option<Record<'_>>) -> ControlFlow<()>;
+
 /// Hands single records of a segment to the visitor, each with its number among the wanted ones, which ascend.
 pub(super) fn read_records(
     file_system: &dyn FileSystem,
     segment: SegmentNumber,
     wanted: &[Wanted],
-    visitor: &mut dyn FnMut(usize, Option<Record<'_>>),
+    visitor: RecordVisitor<'_>,
 ) -> io::Result<()> {
     let file = match file_system.open_to_read(&segment_name(segment)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            (0..wanted.len()).for_each(|number| visitor(number, None));
+            let _ = (0..wanted.len()).try_for_each(|number| visitor(number, None));
             return Ok(());
         }
         Err(error) => return Err(error),
@@ -84,16 +87,15 @@ pub(super) fn read_records(
         for number in run.clone() {
             let at = usize::try_from(wanted[number].offset - begin).map_err(io::Error::other)?;
             complete(&*file, &mut bytes, begin, at)?;
-            let mut found = false;
+            let mut flow = None;
             if let Some(record) = bytes.get(at..).and_then(frame::record) {
                 // What cannot be understood is not what was written, whatever its sum says.
                 let _ = record::read(record, &mut scratch, &mut |record| {
-                    found = true;
-                    visitor(number, Some(record));
+                    flow = Some(visitor(number, Some(record)));
                 });
             }
-            if !found {
-                visitor(number, None);
+            if flow.unwrap_or_else(|| visitor(number, None)).is_break() {
+                return Ok(());
             }
         }
         next = run.end;

@@ -7,6 +7,7 @@ mod damage;
 mod disk;
 mod faults;
 mod mending;
+mod reread;
 mod spares;
 mod summary;
 
