@@ -12,11 +12,15 @@ use super::journal::Extent;
 use crate::model::{DefinitionChange, LogPosition, VhostName};
 use crate::queue::{Home, Location};
 use crate::storage::Storage;
-use crate::storage::log::{self, Batch, SegmentNumber, Usage};
+use crate::storage::log::{self, Batch, SegmentNumber, Space, Usage};
 use crate::vhost::Freed;
 
 /// After so many bytes free space is looked at, so that a small disk is not full before the next regular look.
 const UNSEEN_BYTES_MAX: u64 = 1 << 20;
+
+/// What may be moved out of a segment while the disk is full: it takes of the reserve, which acks need as well, and
+/// gives back the segment. More would leave messages nowhere but in memory, or out of reach.
+const MOVED_WHEN_FULL_BYTES: u64 = 256 << 10;
 
 /// The node's storage, and what is alive in it.
 #[derive(Debug)]
@@ -145,7 +149,9 @@ impl Ledger {
     /// What the oldest segment calls for, when everything below `retired` is being given up already.
     pub(super) fn due(&self, retired: SegmentNumber) -> Due {
         let counts = self.counts.lock();
-        counts.due(self.storage.log().usage(), retired, self.budget_bytes)
+        let log = self.storage.log();
+        let space = *log.space().borrow();
+        counts.due(log.usage(), space, retired, self.budget_bytes)
     }
 
     /// All definitions and identities have been appended again since `segment` was the newest one.
@@ -206,7 +212,7 @@ impl Counts {
         self.segments.retain(|_, live| live.places > 0 || live.defines);
     }
 
-    fn due(&self, usage: Usage, retired: SegmentNumber, budget_bytes: u64) -> Due {
+    fn due(&self, usage: Usage, space: Space, retired: SegmentNumber, budget_bytes: u64) -> Due {
         let oldest = usage.oldest.max(retired);
         if oldest >= usage.newest {
             return Due::Nothing;
@@ -220,7 +226,7 @@ impl Counts {
             Due::Retire(segment)
         } else if live.places == 0 {
             Due::Redefine
-        } else if crowded {
+        } else if crowded && (space == Space::Ample || live.bytes <= MOVED_WHEN_FULL_BYTES) {
             Due::Relocate(segment)
         } else {
             Due::Nothing
@@ -254,10 +260,14 @@ mod tests {
     }
 
     fn due(counts: &Counts, oldest: u64, newest: u64, bytes: u64, retired: u64) -> Due {
+        due_with(Space::Ample, counts, oldest, newest, bytes, retired)
+    }
+
+    fn due_with(space: Space, counts: &Counts, oldest: u64, newest: u64, bytes: u64, retired: u64) -> Due {
         let segments = usize::try_from(newest - oldest + 1).unwrap();
         let (oldest, newest) = (SegmentNumber(oldest), SegmentNumber(newest));
         let usage = Usage { segments, bytes, oldest, newest };
-        counts.due(usage, SegmentNumber(retired), BUDGET)
+        counts.due(usage, space, SegmentNumber(retired), BUDGET)
     }
 
     #[test]
@@ -281,6 +291,21 @@ mod tests {
         assert_eq!(due(&counts, 1, 3, 2_015, 0), Due::Nothing);
         assert_eq!(due(&counts, 1, 3, 2_016, 0), Due::Relocate(SegmentNumber(1)));
         assert_eq!(due(&counts, 1, 1, 2_016, 0), Due::Nothing, "not what is being written");
+    }
+
+    #[test]
+    fn a_full_disk_is_not_asked_to_take_more_than_its_reserve() {
+        let few = MOVED_WHEN_FULL_BYTES / 10;
+        let mut counts = counts(&[(1, few, false), (2, 1, true)]);
+        let relocate = Due::Relocate(SegmentNumber(1));
+        assert_eq!(
+            due_with(Space::Full, &counts, 1, 3, u64::MAX, 0),
+            relocate,
+            "one message pins no segment"
+        );
+        counts.add(1, &[Extent { begin: 0, bytes: 10 }], false);
+        assert_eq!(due_with(Space::Full, &counts, 1, 3, u64::MAX, 0), Due::Nothing);
+        assert_eq!(due_with(Space::Ample, &counts, 1, 3, u64::MAX, 0), relocate);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::ledger::Due;
 use super::vhost_handle::State;
 use crate::model::{Definition, Message, QueueId, Seq};
 use crate::storage::Storage;
-use crate::storage::log::{Batch, Placed, Record, SegmentNumber, VhostId};
+use crate::storage::log::{Batch, Placed, Record, SegmentNumber, Space, VhostId};
 use crate::vhost::Freed;
 
 /// How often the log is looked at when nothing changes in it.
@@ -24,6 +24,9 @@ const DEFINITIONS_AT_A_TIME: usize = 500;
 /// Messages that are appended under one lock, and their bytes.
 const MESSAGES_AT_A_TIME: usize = 500;
 const BYTES_AT_A_TIME: usize = 512 << 10;
+/// Bytes that are appended again before the log has written them: so much of its reserve it may cost to find out that
+/// the disk is full.
+const UNWRITTEN_BYTES_MAX: usize = 1 << 20;
 
 /// A message of a segment and the places it was stored for.
 struct Candidate {
@@ -49,10 +52,14 @@ impl Broker {
                     Due::Redefine => self.redefine().await,
                     Due::Relocate(segment) => {
                         debug!("moving what is alive out of segment {segment} of the message log");
-                        if let Err(error) = self.relocate(segment).await {
-                            // It is tried again when the log changes; until then it only takes up room.
-                            error!("cannot read segment {segment} of the message log: {error}");
-                            break;
+                        match self.relocate(segment).await {
+                            Ok(Moved::All) => {}
+                            Ok(Moved::UntilFull) => break,
+                            Err(error) => {
+                                // It is tried again when the log changes; until then it only takes up room.
+                                error!("cannot read segment {segment} of the message log: {error}");
+                                break;
+                            }
                         }
                         if ledger.due(retired) == Due::Relocate(segment) {
                             // What is alive in there was not found. Reading it at once again would find no more.
@@ -79,8 +86,8 @@ impl Broker {
         self.ledger().redefined(newest);
     }
 
-    /// Appends everything again that is alive in a segment.
-    async fn relocate(&self, segment: SegmentNumber) -> io::Result<()> {
+    /// Appends everything again that is alive in a segment, unless the disk turns out to be full.
+    async fn relocate(&self, segment: SegmentNumber) -> io::Result<Moved> {
         let log = self.ledger().storage().log();
         // What is not written yet cannot be read.
         let position = log.append(&mut Batch::new(), true).position;
@@ -93,12 +100,44 @@ impl Broker {
         reading.await.map_err(io::Error::other)?
     }
 
-    fn copy_forward(&self, segment: SegmentNumber) -> io::Result<()> {
-        let mut slice = Slice { broker: self, segment, vhost: None, candidates: Vec::new(), bytes: 0 };
+    fn copy_forward(&self, segment: SegmentNumber) -> io::Result<Moved> {
+        let mut slice = Slice {
+            broker: self,
+            segment,
+            vhost: None,
+            candidates: Vec::new(),
+            bytes: 0,
+            unwritten_bytes: 0,
+            moved: Moved::All,
+        };
         self.ledger().storage().log().read_segment(segment, &mut |placed| slice.take(&placed))?;
         slice.copy();
-        Ok(())
+        Ok(slice.moved)
     }
+
+    /// Waits until everything appended is written, or the disk is full or fails. Says which. Blocks.
+    fn wait_for_disk(&self) -> Moved {
+        let log = self.ledger().storage().log();
+        let end = log.append(&mut Batch::new(), true).location;
+        let (mut written, mut space, mut failed) = (log.written(), log.space(), log.failed());
+        tokio::runtime::Handle::current().block_on(async {
+            tokio::select! {
+                biased;
+                _ = failed.wait_for(Option::is_some) => Moved::UntilFull,
+                _ = space.wait_for(|space| *space == Space::Full) => Moved::UntilFull,
+                _ = written.wait_for(|written| *written >= end) => Moved::All,
+            }
+        })
+    }
+}
+
+/// What of a segment has been appended again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moved {
+    /// Everything alive that was found in it.
+    All,
+    /// Only what the disk has taken: the rest stays where it is until there is space.
+    UntilFull,
 }
 
 /// Candidates of one vhost that are looked at under one lock.
@@ -108,11 +147,17 @@ struct Slice<'a> {
     vhost: Option<VhostId>,
     candidates: Vec<Candidate>,
     bytes: usize,
+    /// Appended since the log was waited for.
+    unwritten_bytes: usize,
+    moved: Moved,
 }
 
 impl Slice<'_> {
     fn take(&mut self, placed: &Placed<'_>) {
         let Record::Publish { vhost, queues, message } = placed.record else { return };
+        if self.moved == Moved::UntilFull {
+            return;
+        }
         let full = self.candidates.len() >= MESSAGES_AT_A_TIME || self.bytes >= BYTES_AT_A_TIME;
         if full || self.vhost != Some(vhost) {
             self.copy();
@@ -126,7 +171,11 @@ impl Slice<'_> {
         let candidates = std::mem::take(&mut self.candidates);
         self.bytes = 0;
         let Some(vhost) = self.vhost.and_then(|id| self.broker.vhost_of_log(id)) else { return };
-        vhost.store_again(self.segment, &candidates);
+        self.unwritten_bytes += vhost.store_again(self.segment, &candidates);
+        if self.unwritten_bytes >= UNWRITTEN_BYTES_MAX {
+            self.unwritten_bytes = 0;
+            self.moved = self.broker.wait_for_disk();
+        }
     }
 }
 
@@ -155,8 +204,8 @@ impl VhostHandle {
         self.append(&mut state, &[], &[], false);
     }
 
-    /// Appends those of these messages again that are alive in the segment.
-    fn store_again(&self, segment: SegmentNumber, candidates: &[Candidate]) {
+    /// Appends those of these messages again that are alive in the segment. Returns how many bytes that takes.
+    fn store_again(&self, segment: SegmentNumber, candidates: &[Candidate]) -> usize {
         let segment = super::ledger::number(segment);
         let mut state = self.state.lock();
         let State { vhost, scribe } = &mut *state;
@@ -181,6 +230,8 @@ impl VhostHandle {
             scribe.came_back(queue, seq, history);
         }
         scribe.end_ranges();
+        let bytes = scribe.batch.size();
         self.append(&mut state, &[], &freed, false);
+        bytes
     }
 }
