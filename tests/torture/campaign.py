@@ -57,12 +57,16 @@ class Totals:
         return sorted(self.confirmed)[len(self.confirmed) // 2] if self.confirmed else 0
 
 
+# How much of long queues stays in the broker's memory: nothing, little, or what it keeps by itself.
+CACHES = ["0 B", "64 KiB", None]
+
+
 class Campaign:
     """The broker, its data and the sums."""
 
     def __init__(self, options):
         self.options, self.totals, self.broker, self.epoch = options, Totals(), None, 0
-        self.number = options.round
+        self.number, self.cache = options.round, None
         self.directory = Path(tempfile.mkdtemp(prefix="ferrymq-torture-"))
 
     # --- rounds ------------------------------------------------------------------------------------
@@ -109,6 +113,7 @@ class Campaign:
         delay = self.random.uniform(0.02, self.options.seconds_per_cycle)
         finish_first = how == "term" and self.random.random() < 0.5
         crew_numbers = random.Random(self.random.random())
+        self.cache = self.random.choice(CACHES)
         for _ in range(early_kills):
             self.start_and_kill(self.random.uniform(0, 0.05))
         took = self.start()
@@ -127,7 +132,7 @@ class Campaign:
         self.judge()
         self.count_cycle(how, early_kills, took, self.checker.confirms.confirmed - before)
         print(f"  {self.totals.cycles:4} {how} after {delay * 1000:4.0f} ms, {len(crew)} clients: "
-              f"{self.totals.confirmed[-1]:5} confirms; ready in {took:.0f} ms"
+              f"{self.totals.confirmed[-1]:5} confirms; ready in {took:.0f} ms; cache {self.cache or 'as usual'}"
               + (f" after {early_kills} kills on the way" if early_kills else ""), flush=True)  # fmt: skip
 
     def count_cycle(self, how, early_kills, took, confirmed):
@@ -198,7 +203,15 @@ class Campaign:
         self.history.epoch(self.epoch)
         if self.broker is None:
             self.broker = self.make_broker()
+        if not self.options.rabbitmq:
+            self.broker.config_path.write_text(self.config())
         self.broker.spawn()
+
+    def config(self):
+        """The broker's configuration in this cycle. Whoever gives a `[storage]` of their own decides about the cache."""
+        if self.cache is None or "[storage]" in self.options.config:
+            return self.options.config
+        return f'{self.options.config}\n[storage]\nmessage_cache = "{self.cache}"\n'
 
     def make_broker(self):
         if self.options.rabbitmq:
