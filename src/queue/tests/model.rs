@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::{KEEP_ALL, consumer, get, home, message, number};
+use super::{consumer, get, home, message, number};
 use crate::model::{ChannelKey, ConsumerKey, Outcome, QueueId, Seq};
-use crate::queue::{ConsumerOptions, ExclusiveUse, Queue, QueueCounters, Released};
+use crate::queue::{
+    Asked, ChunkNumber, ConsumerOptions, ExclusiveUse, Home, Location, Queue, QueueCounters, Released,
+};
 
 /// One step. Numbers that pick something are taken modulo what there is.
 #[derive(Clone, Debug)]
@@ -53,12 +55,21 @@ enum Step {
         budget: usize,
     },
     Purge,
+    /// Takes messages out of memory that are stored below this segment.
+    Evict(u32),
+    /// From here on what is delivered and stored below this segment does not stay in memory.
+    Forget(u32),
+    /// Asks for what is to be read next.
+    Ask,
+    /// Answers that; one in so many is lost, none if it is 0.
+    Answer(u64),
 }
 
 #[derive(Debug)]
 struct Held {
     seq: u64,
     redelivered: bool,
+    in_memory: bool,
     channel: u64,
     /// The consumer's instance; none for a get.
     instance: Option<usize>,
@@ -78,6 +89,8 @@ struct Started {
 struct Reference {
     next: u64,
     ready: Vec<(u64, bool)>,
+    /// Those of them that are in the log only.
+    absent: BTreeSet<u64>,
     held: Vec<Held>,
     started: Vec<Started>,
     releasing: BTreeSet<u64>,
@@ -133,13 +146,17 @@ impl Reference {
         Ok(())
     }
 
+    fn front_is_absent(&self) -> bool {
+        self.ready.first().is_some_and(|(seq, _)| self.absent.contains(seq))
+    }
+
     fn take(&mut self) -> (u64, bool) {
         let taken = self.ready.remove(0);
         self.counters.redelivered += u64::from(taken.1);
         taken
     }
 
-    fn deliver(&mut self, instance: usize) -> (u64, bool) {
+    fn deliver(&mut self, instance: usize, forget_before: u32) -> (u64, bool) {
         let (seq, redelivered) = self.take();
         let options = self.started[instance].options;
         if options.no_ack {
@@ -147,14 +164,15 @@ impl Reference {
         } else {
             self.counters.delivered += 1;
             let (channel, instance) = (options.channel.0, Some(instance));
-            self.held.push(Held { seq, redelivered, channel, instance });
+            let in_memory = segment(seq) >= forget_before;
+            self.held.push(Held { seq, redelivered, in_memory, channel, instance });
         }
         self.started[instance].turn = self.now();
         (seq, redelivered)
     }
 
-    /// Whether the delivery was held, and by which consumer.
-    fn settle(&mut self, channel: u64, seq: u64, outcome: Outcome) -> Option<Option<ConsumerKey>> {
+    /// Whether the delivery was held, by which consumer, and whether in memory.
+    fn settle(&mut self, channel: u64, seq: u64, outcome: Outcome) -> Option<(Option<ConsumerKey>, bool)> {
         let index = self.held.iter().position(|held| held.seq == seq && held.channel == channel)?;
         let instance = self.held[index].instance;
         let spent = instance.is_some_and(|instance| !self.has_credit(instance));
@@ -185,8 +203,11 @@ impl Reference {
         if let Some(mark) = mark {
             self.ready.push((seq, mark));
             self.ready.sort_unstable();
+            if !held.in_memory {
+                self.absent.insert(seq);
+            }
         }
-        Some(instance.map(|instance| self.started[instance].options.consumer))
+        Some((instance.map(|instance| self.started[instance].options.consumer), held.in_memory))
     }
 
     fn unpark(&mut self, instance: usize) {
@@ -201,11 +222,24 @@ impl Reference {
 struct Pair {
     queue: Queue,
     reference: Reference,
+    listed: BTreeSet<ChunkNumber>,
+    forget_before: u32,
+    /// The read that is under way.
+    asked: Option<Vec<(Seq, Home)>>,
+}
+
+/// Where a message is stored.
+fn segment(seq: u64) -> u32 {
+    home(seq).stored().expect("every message is stored").0
+}
+
+fn before(segment: u32) -> Location {
+    Location { segment, offset: 0 }
 }
 
 impl Pair {
     fn apply(&mut self, step: &Step) {
-        let Self { queue, reference } = self;
+        let Self { queue, reference, .. } = self;
         match *step {
             Step::Push(count) => {
                 for _ in 0..count {
@@ -263,32 +297,91 @@ impl Pair {
             Step::SettleAny { channel, seq, outcome } => self.settle(channel, seq, outcome),
             Step::Release { channel, budget } => self.release(channel, budget),
             Step::Purge => {
+                reference.absent.clear();
                 let expected = std::mem::take(&mut reference.ready);
                 reference.counters.purged += expected.len() as u64;
                 let purged = queue.purge();
                 assert_eq!(purged.remaining(), expected.len() as u64);
                 assert!(purged.eq(expected.into_iter().map(|(seq, _)| home(seq))));
             }
+            Step::Evict(segment) => self.evict(segment),
+            Step::Forget(segment) => self.forget_before = segment,
+            Step::Ask => self.ask(),
+            Step::Answer(lost) => self.answer(lost),
+        }
+    }
+
+    fn evict(&mut self, written: u32) {
+        let Self { queue, reference, listed, .. } = self;
+        listed.extend(queue.take_listed());
+        let mut evicted = Vec::new();
+        listed.retain(|chunk| queue.evict(*chunk, before(written), &mut evicted));
+        let mut evicted: Vec<_> = evicted.iter().map(number).collect();
+        evicted.sort_unstable();
+        let ready = reference.ready.iter().map(|(seq, _)| *seq);
+        let leave = ready.filter(|seq| segment(*seq) < written && !reference.absent.contains(seq));
+        let expected: Vec<_> = leave.collect();
+        assert_eq!(evicted, expected);
+        reference.absent.extend(expected);
+    }
+
+    fn ask(&mut self) {
+        let Self { queue, reference, asked, .. } = self;
+        let wanted = queue.next_read();
+        if asked.is_some() || reference.absent.is_empty() {
+            assert_eq!(wanted, None);
+            return;
+        }
+        if reference.front_is_absent() {
+            assert_eq!(wanted.as_ref().map(|wanted| wanted[0].0.0), reference.absent.first().copied());
+        }
+        let seqs = wanted.iter().flatten().map(|(seq, home_now)| {
+            assert_eq!(*home_now, home(seq.0));
+            seq.0
+        });
+        let expected = reference.absent.iter().copied().take(wanted.as_ref().map_or(0, Vec::len));
+        assert!(seqs.eq(expected), "the first that are absent, in order");
+        *asked = wanted;
+    }
+
+    fn answer(&mut self, lost: u64) {
+        let Self { queue, reference, asked, .. } = self;
+        let Some(asked) = asked.take() else { return };
+        queue.read();
+        for (seq, home) in asked {
+            let awaited = reference.absent.remove(&seq.0);
+            if lost > 0 && seq.0 % lost == 0 {
+                assert_eq!(queue.lose(seq, home), awaited);
+                reference.ready.retain(|(ready, _)| !awaited || *ready != seq.0);
+                reference.counters.lost += u64::from(awaited);
+            } else {
+                queue.fill(seq, home, message(seq.0));
+            }
         }
     }
 
     fn deliver(&mut self) {
-        let Self { queue, reference } = self;
-        let dispatched = queue.deliver_front(KEEP_ALL);
+        let Self { queue, reference, forget_before, .. } = self;
+        let dispatched = queue.deliver_front(before(*forget_before));
         let shown = dispatched.as_ref().map(|dispatched| {
             assert_eq!(number(&dispatched.message), dispatched.seq.0);
             assert_eq!(dispatched.home, home(dispatched.seq.0));
             (dispatched.consumer, dispatched.seq.0, dispatched.history.redelivered)
         });
-        let expected = reference.front().map(|instance| {
-            let (seq, redelivered) = reference.deliver(instance);
+        let front = reference.front().filter(|_| !reference.front_is_absent());
+        let expected = front.map(|instance| {
+            let (seq, redelivered) = reference.deliver(instance, *forget_before);
             (reference.started[instance].options, seq, redelivered)
         });
         assert_eq!(shown, expected);
     }
 
     fn get(&mut self, channel: u64, no_ack: bool) {
-        let Self { queue, reference } = self;
+        let Self { queue, reference, .. } = self;
+        if reference.front_is_absent() {
+            assert!(matches!(queue.get(ChannelKey(channel), no_ack), Asked::Absent));
+            return;
+        }
         let got = get(queue, ChannelKey(channel), no_ack);
         if reference.ready.is_empty() {
             assert!(got.is_none());
@@ -304,16 +397,17 @@ impl Pair {
             reference.counters.got_no_ack += 1;
         } else {
             reference.counters.got += 1;
-            reference.held.push(Held { seq, redelivered, channel, instance: None });
+            reference.held.push(Held { seq, redelivered, in_memory: true, channel, instance: None });
         }
     }
 
     fn settle(&mut self, channel: u64, seq: u64, outcome: Outcome) {
         let settled = self.queue.settle(ChannelKey(channel), Seq(seq), outcome);
         let expected = self.reference.settle(channel, seq, outcome);
-        assert_eq!(settled.as_ref().map(|settled| settled.consumer), expected);
+        assert_eq!(settled.as_ref().map(|settled| settled.consumer), expected.map(|(consumer, _)| consumer));
         let dropped = settled.and_then(|settled| settled.message).map(|message| number(&message));
-        let gone = matches!(outcome, Outcome::Ack | Outcome::Discard) && expected.is_some();
+        let in_memory = expected.is_some_and(|(_, in_memory)| in_memory);
+        let gone = matches!(outcome, Outcome::Ack | Outcome::Discard) && in_memory;
         assert_eq!(dropped, gone.then_some(seq));
     }
 
@@ -321,7 +415,7 @@ impl Pair {
     /// from each the oldest delivery first; the turns of those that wake show it. Cancelled consumers
     /// have no order among them: a budget that would end there is cut to end before them.
     fn release(&mut self, channel: u64, budget: usize) {
-        let Self { queue, reference } = self;
+        let Self { queue, reference, .. } = self;
         let mut order = Vec::new();
         for (index, held) in reference.held.iter().enumerate().filter(|(_, held)| held.channel == channel) {
             let rank = match held.instance.map(|instance| &reference.started[instance]) {
@@ -351,7 +445,8 @@ impl Pair {
     }
 
     fn compare(&self) {
-        let Self { queue, reference } = self;
+        let Self { queue, reference, .. } = self;
+        assert_eq!(queue.has_absent(), !reference.absent.is_empty());
         assert_eq!(queue.ready(), reference.ready.len() as u64);
         assert_eq!(queue.unacked(), reference.held.len() as u64);
         assert_eq!(queue.consumers(), reference.living().count() as u64);
@@ -390,7 +485,8 @@ impl Pair {
             + counters.got_no_ack
             + counters.acked
             + counters.discarded
-            + counters.purged;
+            + counters.purged
+            + counters.lost;
         assert_eq!(counters.published, queue.ready() + queue.unacked() + left);
     }
 }
@@ -444,6 +540,10 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (channel(), prop_oneof![1 => 0..4_usize, 2 => Just(1000)])
             .prop_map(|(channel, budget)| Step::Release { channel, budget }),
         1 => Just(Step::Purge),
+        4 => (0..200_u32).prop_map(Step::Evict),
+        1 => (0..200_u32).prop_map(Step::Forget),
+        8 => Just(Step::Ask),
+        8 => prop_oneof![3 => Just(0), 1 => 2..20_u64].prop_map(Step::Answer),
     ]
 }
 
@@ -452,7 +552,13 @@ proptest! {
 
     #[test]
     fn shows_what_the_reference_shows(steps in prop::collection::vec(step(), 1..120)) {
-        let mut pair = Pair { queue: Queue::new(QueueId(1)), reference: Reference::default() };
+        let mut pair = Pair {
+            queue: Queue::new(QueueId(1)),
+            reference: Reference::default(),
+            listed: BTreeSet::new(),
+            forget_before: 0,
+            asked: None,
+        };
         for step in &steps {
             pair.apply(step);
             pair.compare();
