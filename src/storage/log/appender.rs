@@ -6,7 +6,6 @@
 use std::fmt;
 use std::io;
 use std::mem;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
@@ -17,9 +16,8 @@ use tokio::sync::watch;
 
 use super::directory::Directory;
 use super::file_system::FileSystem;
-use super::record::Record;
 use super::recovery::{Recovered, recover};
-use super::reread;
+use super::reread::{self, RecordVisitor};
 use super::shared::{GATHER_BYTES, Phase, Shared};
 use super::summary;
 use super::writer::{self, Writer};
@@ -227,7 +225,7 @@ impl Log {
         &self,
         segment: SegmentNumber,
         wanted: &[Wanted],
-        visitor: &mut dyn FnMut(usize, Option<Record<'_>>) -> ControlFlow<()>,
+        visitor: RecordVisitor<'_>,
     ) -> io::Result<()> {
         reread::read_records(&*self.file_system, segment, wanted, visitor)
     }

@@ -58,7 +58,7 @@ pub use directory::segment_sizes;
 pub use file_system::{FileSystem, LogFile, OsFileSystem};
 pub use record::{Record, RecordError, SeqRange, StoredMessage, StoredPlace};
 pub use repair::{RepairReport, RepairedSegment, repair};
-pub use reread::Wanted;
+pub use reread::{RecordVisitor, Wanted};
 
 use crate::model::LogPosition;
 

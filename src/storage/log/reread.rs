@@ -58,7 +58,7 @@ pub(super) fn read_segment(
 }
 
 /// What takes single records: the number of each among the wanted ones, and whether to go on behind it.
-pub(super) type RecordVisitor<'a> = &'a mut dyn FnMut(usize, Option<Record<'_>>) -> ControlFlow<()>;
+pub type RecordVisitor<'a> = &'a mut dyn FnMut(usize, Option<Record<'_>>) -> ControlFlow<()>;
 
 /// Hands single records of a segment to the visitor, each with its number among the wanted ones, which ascend.
 pub(super) fn read_records(
