@@ -61,6 +61,8 @@ impl Tally {
     pub(super) fn apply(&mut self, record: &Record<'_>) {
         self.names.apply(record);
         match *record {
+            // A start drops it: it was stored for the sake of memory.
+            Record::Publish { message, .. } if !message.parts.persistent => {}
             Record::Publish { vhost, queues, message } => {
                 for (queue, seq) in queues {
                     let bytes = message.body.len() as u64;

@@ -10,8 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// What a message costs beyond its own bytes: its heap cells. Measured as
-/// resident bytes per queued 16-byte message, rounded up.
+/// What a message costs beyond its own bytes: its heap cells. Measured with 16-byte bodies, rounded up generously.
 const OVERHEAD_BYTES: usize = 160;
 
 thread_local! {

@@ -5,12 +5,11 @@
 pub enum Outcome {
     /// Done with: the message is gone.
     Ack,
-    /// Back to its place in the queue, marked as redelivered: the client has failed with it (`basic.reject`, or the end
-    /// of its channel).
+    /// Back to its place, marked as redelivered: the client has failed with it.
     Requeue,
-    /// The same, and it does not count as a failure (`basic.nack`, `basic.recover`).
+    /// The same, and not held against it.
     Return,
-    /// Refused for good: the message is gone (dead-lettering comes here).
+    /// Refused for good: the message is gone.
     Discard,
     /// It never left the broker: back to its place, unmarked.
     Undelivered,

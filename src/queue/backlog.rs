@@ -32,6 +32,9 @@ pub struct Backlog {
     len: u64,
     absent: u64,
     cached_bytes: u64,
+    unstored: u64,
+    /// From which chunk on messages may be in memory only, but for those that came back.
+    unspilled: u64,
     /// Chunks that are listed and that nobody has been told of.
     to_list: Vec<ChunkNumber>,
 }
@@ -94,6 +97,39 @@ impl Backlog {
         self.cached_bytes
     }
 
+    /// Messages that are in memory only, and not about to be stored.
+    pub(super) fn unstored(&self) -> u64 {
+        self.unstored
+    }
+
+    /// Has up to about so many messages stored that are in memory only, or messages of about so many bytes, and tells
+    /// them. Says whether there may be more.
+    pub(super) fn spill(
+        &mut self,
+        messages: usize,
+        bytes: usize,
+        mut spilled: impl FnMut(Seq, &Message),
+    ) -> bool {
+        let (mut count, mut cost) = (0, 0);
+        for (number, chunk) in self.chunks.range_mut(self.unspilled..) {
+            // It may get more of them, if it is the last one.
+            self.unspilled = *number;
+            if chunk.unstored() == 0 {
+                continue;
+            }
+            if count >= messages || cost >= bytes {
+                return true;
+            }
+            self.unstored -= u64::from(chunk.unstored());
+            chunk.spill(|seq, message| {
+                count += 1;
+                cost += message.cost();
+                spilled(seq, message);
+            });
+        }
+        false
+    }
+
     /// Messages that are in the log only.
     pub(super) fn absent(&self) -> u64 {
         self.absent
@@ -108,9 +144,10 @@ impl Backlog {
             self.make_chunk(number);
         }
         let chunk = chunk(&mut self.chunks, number).expect("it was there or was made");
-        let before = chunk.cached_bytes();
+        let (before, unstored) = (chunk.cached_bytes(), chunk.unstored());
         chunk.put(seq, slot, message);
         self.cached_bytes += chunk.cached_bytes() - before;
+        self.unstored += u64::from(chunk.unstored() - unstored);
         self.to_list.extend(chunk.list().then_some(ChunkNumber(number)));
     }
 
@@ -123,9 +160,10 @@ impl Backlog {
     pub(super) fn pop(&mut self) -> Option<Taken> {
         let mut first = self.chunks.first_entry()?;
         let chunk = first.get_mut();
-        let before = chunk.cached_bytes();
+        let (before, unstored) = (chunk.cached_bytes(), chunk.unstored());
         let taken = chunk.pop()?;
         self.cached_bytes -= before - chunk.cached_bytes();
+        self.unstored -= u64::from(unstored - chunk.unstored());
         self.absent -= u64::from(taken.message.is_none());
         self.len -= 1;
         if chunk.is_empty() {
@@ -138,9 +176,10 @@ impl Backlog {
     /// Takes the message in this place.
     pub(super) fn remove(&mut self, seq: Seq) -> Option<Taken> {
         let chunk = self.chunks.get_mut(&number(seq))?;
-        let before = chunk.cached_bytes();
+        let (before, unstored) = (chunk.cached_bytes(), chunk.unstored());
         let taken = chunk.remove(seq)?;
         self.cached_bytes -= before - chunk.cached_bytes();
+        self.unstored -= u64::from(unstored - chunk.unstored());
         self.absent -= u64::from(taken.message.is_none());
         self.len -= 1;
         if chunk.is_empty() {

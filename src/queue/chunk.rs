@@ -37,6 +37,8 @@ pub(super) struct Chunk {
     messages: VecDeque<Option<Message>>,
     taken: u32,
     resident: u32,
+    /// Messages that are in memory only, and not about to be stored.
+    unstored: u32,
     /// What messages that are in memory and in the log cost in memory.
     cached_bytes: u64,
     /// Somebody remembers it as one whose messages may go.
@@ -73,6 +75,11 @@ impl Chunk {
         self.cached_bytes
     }
 
+    /// Messages that are in memory only, and not about to be stored.
+    pub(super) fn unstored(&self) -> u32 {
+        self.unstored
+    }
+
     /// Whether somebody is to remember it from here on, because it has messages that may leave memory.
     pub(super) fn list(&mut self) -> bool {
         self.cached_bytes > 0 && !std::mem::replace(&mut self.listed, true)
@@ -93,6 +100,7 @@ impl Chunk {
         if let Some(message) = &message {
             self.resident += 1;
             self.cached_bytes += cached(slot.home, message);
+            self.unstored += u32::from(slot.home == Home::NONE);
         }
         if seq.0 == self.first + self.slots.len() as u64 {
             if message.is_some() || !self.messages.is_empty() {
@@ -170,6 +178,7 @@ impl Chunk {
         if slot.is_vacant() {
             return false;
         }
+        let home = slot.home.moved_to(home);
         let before = std::mem::replace(&mut slot.home, home);
         if let Some(Some(message)) = self.messages.get(index) {
             self.cached_bytes = self.cached_bytes + cached(home, message) - cached(before, message);
@@ -191,6 +200,19 @@ impl Chunk {
         }
         self.own.set(self.capacity_bytes());
         true
+    }
+
+    /// Has the messages stored that are in memory only, and tells them.
+    pub(super) fn spill(&mut self, mut spilled: impl FnMut(Seq, &Message)) {
+        for (seq, (slot, message)) in (self.first..).zip(self.slots.iter_mut().zip(&self.messages)) {
+            if slot.home == Home::NONE
+                && let Some(message) = message
+            {
+                slot.home = Home::SPILLED;
+                spilled(Seq(seq), message);
+            }
+        }
+        self.unstored = 0;
     }
 
     /// Gives up the messages that can be read again: those that are stored before `written`.
@@ -229,6 +251,7 @@ impl Chunk {
         if let Some(message) = message {
             self.resident -= 1;
             self.cached_bytes -= cached(slot.home, message);
+            self.unstored -= u32::from(slot.home == Home::NONE);
         }
     }
 

@@ -6,6 +6,9 @@
 /// Offsets are multiples of this, so that 32 bits reach 32 GiB into a segment.
 const UNIT_BYTES: u64 = 8;
 
+/// The bit among the bytes that says that a home is for the sake of memory only.
+const TRANSIENT: u32 = 1 << 31;
+
 /// A byte of the message log. They ascend in the order in which the log is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Location {
@@ -30,6 +33,9 @@ impl Home {
     /// It is to be stored with the turn that is running, unless it has left its queue by the end of it.
     pub const AWAITED: Self = Self { segment: u32::MAX, units: 0, bytes: 0 };
 
+    /// The same, for the sake of memory only: the message still goes with the process.
+    pub(super) const SPILLED: Self = Self { segment: u32::MAX, units: 0, bytes: TRANSIENT };
+
     /// There is no message.
     pub(super) const VACANT: Self = Self { segment: u32::MAX - 1, units: 0, bytes: 0 };
 
@@ -41,13 +47,30 @@ impl Home {
     pub fn new(location: Location, bytes: u32) -> Self {
         debug_assert!(location.offset.is_multiple_of(UNIT_BYTES), "records are aligned");
         let units = u32::try_from(location.offset / UNIT_BYTES).expect("a turn stores less than 32 GiB");
-        Self { segment: location.segment, units, bytes }
+        Self { segment: location.segment, units, bytes: bytes.min(TRANSIENT - 1) }
+    }
+
+    /// Where its message is stored from here on. For whose sake it is stored does not change.
+    pub(super) fn moved_to(self, home: Self) -> Self {
+        Self { bytes: home.bytes | self.bytes & TRANSIENT, ..home }
+    }
+
+    /// Whether it is to be stored with the turn that is running.
+    #[must_use]
+    pub fn is_awaited(self) -> bool {
+        self.segment == Self::AWAITED.segment
+    }
+
+    /// Whether it is stored for the sake of memory only: what is there means nothing after a restart.
+    #[must_use]
+    pub fn is_transient(self) -> bool {
+        self.bytes & TRANSIENT != 0
     }
 
     /// The segment and the bytes, if it is stored.
     #[must_use]
     pub fn stored(self) -> Option<(u32, u32)> {
-        self.location().map(|location| (location.segment, self.bytes))
+        self.location().map(|location| (location.segment, self.bytes()))
     }
 
     /// Where its record begins, if it is stored.
@@ -61,6 +84,6 @@ impl Home {
     /// Bytes of the log that are there for this place.
     #[must_use]
     pub fn bytes(self) -> u32 {
-        self.bytes
+        self.bytes & !TRANSIENT
     }
 }

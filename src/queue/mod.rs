@@ -16,6 +16,7 @@ mod holders;
 mod home;
 mod residence;
 mod unacked;
+mod values;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests may")]
@@ -24,156 +25,16 @@ mod tests;
 pub use backlog::{Backlog, ChunkNumber, Detached};
 pub use history::History;
 pub use home::{Home, Location};
+pub use values::{
+    Asked, ConsumerOptions, Dispatched, ExclusiveUse, Got, Holding, Kept, QueueCounters, Released, Settled,
+};
 
 use rustc_hash::FxHashSet;
-use thiserror::Error;
 
-use crate::model::{ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, Message, Outcome, QueueId, Seq};
+use crate::model::{ChannelKey, ConsumerKey, Message, Outcome, QueueId, Seq};
 use chunk::{Slot, Taken};
 use holders::Holders;
 use unacked::Unacked;
-
-/// A consumer as it was started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConsumerOptions {
-    /// Its channel.
-    pub channel: ChannelKey,
-    /// The connection of its channel.
-    pub connection: ConnectionKey,
-    /// Its channel's number on the connection.
-    pub number: ChannelNumber,
-    /// Its key, unique among the living consumers of its channel.
-    pub consumer: ConsumerKey,
-    /// Its messages are gone as soon as they are handed over.
-    pub no_ack: bool,
-    /// No other consumer beside it.
-    pub exclusive: bool,
-    /// `x-priority`: consumers of a higher priority go first for as long as they take messages.
-    pub priority: i64,
-    /// Deliveries it may hold at most; 0 is no limit. Without meaning for a no-ack consumer.
-    pub prefetch: u16,
-}
-
-/// A consumer was refused: it wants the queue for itself and is not alone, or another has it for itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the queue is in exclusive use")]
-pub struct ExclusiveUse;
-
-/// What happened in a queue since it was made. Each number only grows, and
-/// `published = ready + unacked + delivered_no_ack + got_no_ack + acked + discarded + purged + lost`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct QueueCounters {
-    /// Messages that entered.
-    pub published: u64,
-    /// Deliveries to consumers that acknowledge.
-    pub delivered: u64,
-    /// Deliveries to no-ack consumers.
-    pub delivered_no_ack: u64,
-    /// Messages handed over by `basic.get`, to be acknowledged.
-    pub got: u64,
-    /// Messages handed over by `basic.get` with no-ack.
-    pub got_no_ack: u64,
-    /// `basic.get`s that found nothing.
-    pub got_empty: u64,
-    /// Messages among all those handed over that a client may have received before.
-    pub redelivered: u64,
-    /// Deliveries that ended with an ack.
-    pub acked: u64,
-    /// Deliveries that ended with the message back in its place, marked; by release of a channel, too.
-    pub requeued: u64,
-    /// Deliveries that ended with the message refused for good.
-    pub discarded: u64,
-    /// Deliveries that were counted above and never left the broker.
-    pub undelivered: u64,
-    /// Messages that were purged.
-    pub purged: u64,
-    /// Messages that could not be read again, because what is stored is damaged.
-    pub lost: u64,
-}
-
-/// A message on its way to a consumer.
-#[derive(Debug)]
-pub struct Dispatched {
-    /// The consumer.
-    pub consumer: ConsumerOptions,
-    /// The message's place.
-    pub seq: Seq,
-    /// What clients have done with it before.
-    pub history: History,
-    /// Where it is stored.
-    pub home: Home,
-    /// The message.
-    pub message: Message,
-}
-
-/// A message handed over by `basic.get`.
-#[derive(Debug)]
-pub struct Got {
-    /// The message's place.
-    pub seq: Seq,
-    /// What clients have done with it before.
-    pub history: History,
-    /// Ready messages left.
-    pub remaining: u64,
-    /// Where it is stored.
-    pub home: Home,
-    /// The message.
-    pub message: Message,
-}
-
-/// What came of a `basic.get`.
-#[derive(Debug)]
-pub enum Asked {
-    /// There is no message.
-    Empty,
-    /// The message has to be read first.
-    Absent,
-    /// A message.
-    Got(Got),
-}
-
-/// A delivery that has ended.
-#[derive(Debug)]
-pub struct Settled {
-    /// The consumer that held the message and has its credit back, even if it is cancelled; none if the
-    /// message came by `basic.get`, which takes no credit.
-    pub consumer: Option<ConsumerKey>,
-    /// Where the message is stored.
-    pub home: Home,
-    /// What clients have done with it from here on.
-    pub history: History,
-    /// The message, if the queue is done with it.
-    pub message: Option<Message>,
-}
-
-/// A message that is still in its place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kept {
-    /// Where it is stored.
-    pub home: Home,
-    /// What clients have done with it, apart from whoever holds it at this moment.
-    pub history: History,
-}
-
-/// One slice of a channel's release.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Released {
-    /// Messages that went back to their places in this slice.
-    pub messages: usize,
-    /// The channel holds nothing more.
-    pub finished: bool,
-}
-
-/// What somebody holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Holding {
-    /// The channel.
-    pub channel: ChannelKey,
-    /// The consumer, living or cancelled; none for what came by `basic.get`.
-    pub consumer: Option<ConsumerKey>,
-    /// Unacked messages.
-    pub messages: u64,
-}
 
 /// One queue. To drop it takes time in proportion to its messages.
 #[derive(Debug)]

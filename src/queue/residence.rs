@@ -27,6 +27,19 @@ impl Queue {
         self.ready.cached_bytes()
     }
 
+    /// Ready messages that are in memory only, and not about to be stored.
+    #[must_use]
+    #[inline]
+    pub fn unstored(&self) -> u64 {
+        self.ready.unstored()
+    }
+
+    /// Has some of these stored with the turn that is running, for the sake of memory, and tells them: up to about so
+    /// many, or so many bytes. Says whether there may be more; what has come back from clients stays as it is.
+    pub fn spill(&mut self, messages: usize, bytes: usize, spilled: impl FnMut(Seq, &Message)) -> bool {
+        self.ready.spill(messages, bytes, spilled)
+    }
+
     /// Whether ready messages are in the log only.
     #[must_use]
     #[inline]

@@ -156,7 +156,7 @@ impl Unacked {
         let (number, place) = locate(seq.0);
         let slot = self.chunks.get_mut(&number).and_then(|chunk| chunk.slots[place].as_mut());
         if let Some(slot) = slot {
-            slot.home = home;
+            slot.home = slot.home.moved_to(home);
         }
     }
 

@@ -58,7 +58,7 @@ struct Shared {
     authenticator: Authenticator,
     vhosts: DashMap<VhostName, Arc<VhostHandle>>,
     mailboxes: DashMap<usize, Arc<Mailbox>>,
-    memory: Memory,
+    memory: Arc<Memory>,
     disk: Disk,
     durability: Durability,
     ledger: Arc<Ledger>,
@@ -84,7 +84,7 @@ impl Broker {
             authenticator,
             vhosts: DashMap::new(),
             mailboxes: DashMap::new(),
-            memory: Memory::new(options.memory_watermark_bytes),
+            memory: Arc::new(Memory::new(options.memory_watermark_bytes)),
             disk: Disk::new(options.disk),
             durability: Durability::new(durable),
             ledger,
@@ -131,7 +131,8 @@ impl Broker {
 
     fn add_vhost(&self, id: VhostId, vhost: Vhost, journal: &mut Journal) {
         let (reads, to_read) = mpsc::unbounded_channel();
-        let handle = Arc::new(VhostHandle::new(id, vhost, Arc::clone(&self.0.ledger), reads));
+        let (ledger, memory) = (Arc::clone(&self.0.ledger), Arc::clone(&self.0.memory));
+        let handle = Arc::new(VhostHandle::new(id, vhost, ledger, memory, reads));
         handle.begin(journal);
         self.0.vhosts.insert(handle.name().clone(), Arc::clone(&handle));
         let broker = self.clone();

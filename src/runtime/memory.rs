@@ -92,6 +92,12 @@ impl Memory {
         }
     }
 
+    /// Whether so much is held that messages should leave memory which need not be there: half of the watermark.
+    #[must_use]
+    pub fn is_scarce(&self) -> bool {
+        self.bytes() > self.watermark_bytes / 2
+    }
+
     /// Whether publishers must not be read.
     #[must_use]
     pub fn alarm(&self) -> bool {

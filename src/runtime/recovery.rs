@@ -53,6 +53,8 @@ impl Replay {
     pub fn record(&mut self, placed: &Placed<'_>) {
         let segment = number(placed.location.segment);
         match placed.record {
+            // What is not persistent was stored for the sake of memory.
+            Record::Publish { message, .. } if !message.parts.persistent => {}
             Record::Publish { vhost, queues, .. } => {
                 let home = Home::new(location(placed.location), bytes_per_place(placed.bytes, queues.len()));
                 for (queue, seq) in queues {

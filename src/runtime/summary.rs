@@ -91,7 +91,7 @@ fn push_queues(summary: &mut Batch, id: VhostId, vhost: &Vhost, places: &mut Vec
 
 fn stored(queue: &Queue) -> impl Iterator<Item = StoredPlace> {
     queue.backlog().iter().filter_map(|(seq, home, history)| {
-        let location = home.location()?;
+        let location = home.location().filter(|_| !home.is_transient())?;
         let segment = SegmentNumber(u64::from(location.segment));
         let location = Location { segment, offset: location.offset };
         let History { redelivered, delivery_count } = history;

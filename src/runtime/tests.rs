@@ -26,6 +26,7 @@ use crate::vhost::{Command, Consume, Event, Get, Publish, Reply, Request, Settle
 
 const QUEUES: [&str; 3] = ["a", "b", "c"];
 const BUDGET_BYTES: u64 = 64 << 10;
+const WATERMARK_BYTES: u64 = 4 << 20;
 
 /// SplitMix64: enough for choices.
 struct Random(u64);
@@ -71,10 +72,17 @@ struct World {
     held: Vec<Held>,
     next_id: u64,
     random: Random,
-    cache_bytes: u64,
+    memory: MemoryBytes,
 }
 
-fn start(path: &Path, cache_bytes: u64) -> Broker {
+/// What a broker may have in memory.
+#[derive(Clone, Copy)]
+struct MemoryBytes {
+    watermark: u64,
+    cache: u64,
+}
+
+fn start(path: &Path, memory: MemoryBytes) -> Broker {
     let mut replay = Replay::default();
     let log = LogOptions { segment_bytes_min: 4 << 10, segment_bytes_max: 16 << 10, ..LogOptions::new(3) };
     let options = Options::new(path.to_owned(), log);
@@ -84,10 +92,10 @@ fn start(path: &Path, cache_bytes: u64) -> Broker {
     let found = Found { storage: opened.storage, replayed, definitions: opened.definitions };
     let options = BrokerOptions {
         session: SessionOptions::default(),
-        memory_watermark_bytes: 1 << 30,
+        memory_watermark_bytes: memory.watermark,
         log_budget_bytes: BUDGET_BYTES,
         disk: DiskOptions { look: Box::new(|| Ok((1 << 40, 1 << 40))), free_limit_bytes: 0 },
-        vhost: VhostOptions { outbox_bytes: 1 << 20, cache_bytes },
+        vhost: VhostOptions { outbox_bytes: 1 << 20, cache_bytes: memory.cache },
     };
     let (broker, reports) = Broker::start(options, Authenticator::new(), found, &[VhostName::from("/")]);
     assert!(
@@ -101,13 +109,14 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut random = Random(seed);
         // From nothing that may stay in memory to everything.
-        let cache_bytes = [0, 4 << 10, 1 << 20][random.below(3)];
-        Self::with_cache(random, cache_bytes)
+        let cache = [0, 4 << 10, 1 << 20][random.below(3)];
+        let watermark = [0, 128 << 10, WATERMARK_BYTES][random.below(3)];
+        Self::with_memory(random, MemoryBytes { watermark, cache })
     }
 
-    fn with_cache(random: Random, cache_bytes: u64) -> Self {
+    fn with_memory(random: Random, memory: MemoryBytes) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let broker = start(root.path(), cache_bytes);
+        let broker = start(root.path(), memory);
         let mut world = Self {
             root,
             broker,
@@ -119,7 +128,7 @@ impl World {
             held: Vec::new(),
             next_id: 0,
             random,
-            cache_bytes,
+            memory,
         };
         world.connect();
         (0..QUEUES.len()).for_each(|queue| world.declare(queue));
@@ -140,6 +149,7 @@ impl World {
         let vhost = self.broker.vhost("/").expect("it exists");
         let (mut commands, mut events) = (commands, Vec::new());
         vhost.turn(self.connection, &mut commands, &mut events, &mut self.buffers);
+        self.broker.fold_memory(0);
         events
     }
 
@@ -283,7 +293,7 @@ impl World {
         self.broker.shutdown(clean).expect("the disk takes it");
         let root = tempfile::tempdir().unwrap();
         copy(self.root.path(), root.path());
-        self.broker = start(root.path(), self.cache_bytes);
+        self.broker = start(root.path(), self.memory);
         self.root = root;
         self.return_held(clean);
         for ready in &mut self.ready {
@@ -441,7 +451,7 @@ async fn one_message_that_nobody_acks_pins_nothing_else() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_damaged_under_a_running_broker_is_lost_and_nothing_else() {
     const MESSAGES: u64 = 100;
-    let mut world = World::with_cache(Random(1), 0);
+    let mut world = World::with_memory(Random(1), MemoryBytes { watermark: WATERMARK_BYTES, cache: 0 });
     (0..MESSAGES).for_each(|_| world.publish_to(0, true, 300));
     world.page_out().await;
     let (_, stored) = world.stored(0);
@@ -474,7 +484,7 @@ async fn what_is_damaged_under_a_running_broker_is_lost_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_read_takes_little_memory_and_brings_the_first_message() {
     const LENGTH: usize = 400_000;
-    let mut world = World::with_cache(Random(1), 0);
+    let mut world = World::with_memory(Random(1), MemoryBytes { watermark: WATERMARK_BYTES, cache: 0 });
     (0..20).for_each(|_| world.publish_to(QUEUES.len(), true, LENGTH));
     world.page_out().await;
     let vhost = world.broker.vhost("/").expect("it exists");
@@ -493,4 +503,33 @@ async fn one_read_takes_little_memory_and_brings_the_first_message() {
     // What was not read is read next.
     while world.get(2, true) {}
     assert!(world.ready[2].is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_need_not_survive_leave_memory_when_it_is_scarce() {
+    let mut world =
+        World::with_memory(Random(seed()), MemoryBytes { watermark: WATERMARK_BYTES, cache: 16 << 10 });
+    let mut published = 0_u64;
+    // Several times what may be held, of messages that go with the process, in queues that do and do not.
+    while published < 4 * WATERMARK_BYTES {
+        let length = 8 + world.random.below(6_000);
+        world.publish_to(QUEUES.len(), false, length);
+        published += length as u64;
+        while world.broker.memory().alarm() {
+            // As a publisher does.
+            tokio::task::yield_now().await;
+        }
+    }
+    let held = u64::try_from(world.broker.memory().bytes()).unwrap();
+    assert!(held <= WATERMARK_BYTES, "{held} bytes of memory for {published} bytes of messages");
+    // They come back in order, and the end of each is stored like that of any other.
+    for queue in 0..QUEUES.len() {
+        for _ in 0..world.ready[queue].len() / 2 {
+            world.get(queue, true);
+        }
+    }
+    world.restart(true);
+    for queue in 0..QUEUES.len() {
+        assert!(!world.get(queue, true), "what was stored for the sake of memory is gone after a restart");
+    }
 }

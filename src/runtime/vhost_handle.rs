@@ -5,15 +5,16 @@
 //! so that the order of the log is the order of the changes and no reply overtakes the snapshot that shows it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::{error, warn};
 
-use super::Mailbox;
 use super::journal::Scribe;
 use super::ledger::{Ledger, Outgoing};
+use super::{Mailbox, Memory};
 use crate::model::{ConnectionKey, DefinitionChange, LogPosition, Message, VhostName};
 use crate::queue::{Detached, Home, Queue};
 use crate::storage::log::{self, VhostId};
@@ -33,6 +34,9 @@ pub struct VhostHandle {
     topology: RwLock<Arc<Topology>>,
     mailboxes: DashMap<ConnectionKey, Arc<Mailbox>>,
     pub(super) ledger: Arc<Ledger>,
+    memory: Arc<Memory>,
+    /// Rung when memory is scarce and messages could be stored for its sake.
+    memory_scarce: Notify,
     /// Rung when work was left for later slices.
     work_left: Notify,
     /// Rung when messages are to leave memory as soon as they are written.
@@ -75,6 +79,7 @@ impl VhostHandle {
         id: VhostId,
         vhost: Vhost,
         ledger: Arc<Ledger>,
+        memory: Arc<Memory>,
         reads: mpsc::UnboundedSender<Read>,
     ) -> Self {
         Self {
@@ -85,6 +90,8 @@ impl VhostHandle {
             mailboxes: DashMap::new(),
             ledger,
             work_left: Notify::new(),
+            memory,
+            memory_scarce: Notify::new(),
             cache_overfull: Notify::new(),
             garbage: Mutex::default(),
             reads,
@@ -159,6 +166,9 @@ impl VhostHandle {
             let guard = AbortOnPanic;
             change(&mut state.vhost, effects);
             let turned = self.publish(&mut state, effects);
+            if state.vhost.can_spill() && self.memory.is_scarce() {
+                self.memory_scarce.notify_one();
+            }
             if state.vhost.fills_cache() && state.vhost.page_out(self.ledger.written(), effects) {
                 self.cache_overfull.notify_one();
             }
@@ -321,6 +331,24 @@ impl VhostHandle {
         }
     }
 
+    /// Has messages stored, slice by slice, that are in memory only, until memory is not scarce any more or nothing is
+    /// left of them.
+    async fn spill(&self, buffers: &mut TurnBuffers, fold: &impl Fn()) {
+        let mut more = true;
+        while more && self.memory.is_scarce() {
+            if self.ledger.storage().log().congested() {
+                tokio::time::sleep(SPILL_PAUSE).await;
+                continue;
+            }
+            self.change(buffers, |vhost, effects| {
+                vhost.spill(effects);
+                more = std::mem::take(&mut effects.more_work);
+            });
+            fold();
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Finishes, slice by slice, what turns have left behind, for as long as the broker runs.
     pub(super) async fn keep_house(&self, fold: impl Fn()) {
         let mut buffers = TurnBuffers::default();
@@ -329,6 +357,7 @@ impl VhostHandle {
             tokio::select! {
                 () = self.work_left.notified() => {}
                 () = self.cache_can_shrink(&mut written) => {}
+                () = self.memory_scarce.notified() => self.spill(&mut buffers, &fold).await,
             }
             let garbage = std::mem::take(&mut *self.garbage.lock());
             for mut detached in garbage {
@@ -352,6 +381,8 @@ impl VhostHandle {
 
 /// Messages that a turn frees itself when a queue is purged or deleted.
 const FREED_AT_ONCE: u64 = 1_000;
+/// How long nothing more is stored for the sake of memory while too much is unwritten.
+const SPILL_PAUSE: Duration = Duration::from_millis(10);
 /// Messages that the house-keeping frees between two chances for others.
 const FREED_AT_A_TIME: usize = 10_000;
 

@@ -16,12 +16,17 @@ use crate::queue::{ChunkNumber, Home, Location};
 const FEW_LISTED: usize = 4_096;
 /// Parts of queues whose messages leave memory in one turn, besides as many as have been listed since the last one.
 const PARTS_AT_A_TIME: usize = 64;
+/// Messages that one slice has stored for the sake of memory, and their bytes.
+const SPILLED_MESSAGES: usize = 1_000;
+const SPILLED_BYTES: usize = 256 << 10;
 
 /// What is counted over all queues of the vhost.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
     /// Memory taken by ready messages that may leave it.
     bytes: u64,
+    /// Ready messages that are in memory only.
+    unstored: u64,
     listed: VecDeque<(QueueId, ChunkNumber)>,
     /// Entries that have been added since messages were last taken out of memory.
     newly_listed: usize,
@@ -73,6 +78,8 @@ impl Cache {
     pub(super) fn count(&mut self, slot: &mut QueueSlot) {
         let bytes = slot.queue.cached_bytes();
         self.bytes = self.bytes + bytes - std::mem::replace(&mut slot.counted_bytes, bytes);
+        let unstored = slot.queue.unstored();
+        self.unstored = self.unstored + unstored - std::mem::replace(&mut slot.counted_unstored, unstored);
         let (id, before) = (slot.queue.id(), self.listed.len());
         self.listed.extend(slot.queue.take_listed().map(|chunk| (id, chunk)));
         self.newly_listed += self.listed.len() - before;
@@ -81,6 +88,7 @@ impl Cache {
     /// Takes a queue out of the sum that is gone.
     pub(super) fn forget(&mut self, slot: &QueueSlot) {
         self.bytes -= slot.counted_bytes;
+        self.unstored -= slot.counted_unstored;
     }
 }
 
@@ -118,6 +126,32 @@ impl Vhost {
         }
         effects.more_work |= self.cache.bytes > self.options.cache_bytes;
         false
+    }
+
+    /// Whether messages are in memory only: [`Self::spill`] can have them stored.
+    #[must_use]
+    #[inline]
+    pub fn can_spill(&self) -> bool {
+        self.cache.unstored > 0
+    }
+
+    /// Has messages stored that need not survive, so that they can leave memory. Does so in slices, which
+    /// [`Effects::more_work`] tells.
+    pub fn spill(&mut self, effects: &mut Effects) {
+        let Self { queues, cache, .. } = self;
+        for slot in queues.values_mut().filter(|slot| slot.queue.unstored() > 0) {
+            let id = slot.queue.id();
+            let journal = &mut effects.journal;
+            let more = slot.queue.spill(SPILLED_MESSAGES, SPILLED_BYTES, |seq, message| {
+                journal.published(message, id, seq);
+            });
+            cache.count(slot);
+            effects.more_work |= more;
+            if journal.places.len() >= SPILLED_MESSAGES {
+                effects.more_work = true;
+                return;
+            }
+        }
     }
 
     /// What unacked messages are not kept in memory: those stored before this, when memory is needed.

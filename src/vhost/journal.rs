@@ -152,7 +152,7 @@ impl Vhost {
     /// Whether a message of this turn is still in its place, so that it has to be stored.
     #[must_use]
     pub fn awaits_home(&self, queue: QueueId, seq: Seq) -> bool {
-        self.kept(queue, seq).is_some_and(|kept| kept.home == Home::AWAITED)
+        self.kept(queue, seq).is_some_and(|kept| kept.home.is_awaited())
     }
 
     /// The message in this place of a queue; none if it is gone.

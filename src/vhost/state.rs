@@ -68,6 +68,7 @@ pub(super) struct QueueSlot {
     dirty: bool,
     /// What it last counted for in [`Vhost::cache`].
     pub(super) counted_bytes: u64,
+    pub(super) counted_unstored: u64,
 }
 
 /// A closed channel whose messages are still returning to their queues.
@@ -89,6 +90,7 @@ impl QueueSlot {
             definition,
             dirty: false,
             counted_bytes: 0,
+            counted_unstored: 0,
         }
     }
 }
