@@ -168,7 +168,7 @@ impl Default for Storage {
         Self {
             durability: Durability::Fsync,
             log_budget_bytes: 1 << 30,
-            max_unwritten_bytes: 64 << 20,
+            max_unwritten_bytes: 16 << 20,
             message_cache_bytes: 16 << 20,
             disk_free_limit_bytes: 50 << 20,
         }

@@ -54,7 +54,9 @@ impl Backlog {
 
     /// Keeps what the log has: a message in a place that is vacant, or the new home of one that is there.
     pub fn restore(&mut self, seq: Seq, home: Home) {
-        if !self.change(seq, |chunk| chunk.store(seq, home)) {
+        let last = self.chunks.last_key_value();
+        let is_new = last.is_none_or(|(last, chunk)| *last < number(seq) || chunk.ends_before(seq));
+        if is_new || !self.change(seq, |chunk| chunk.store(seq, home)) {
             self.put(seq, Slot { home, history: History::default() }, None);
         }
     }

@@ -61,6 +61,11 @@ impl Chunk {
         self.slots.is_empty()
     }
 
+    /// Whether it has no place like this one or a higher one.
+    pub(super) fn ends_before(&self, seq: Seq) -> bool {
+        self.first + self.slots.len() as u64 <= seq.0
+    }
+
     /// Places that are taken.
     pub(super) fn taken(&self) -> u32 {
         self.taken

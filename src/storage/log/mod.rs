@@ -110,7 +110,7 @@ pub struct LogOptions {
 }
 
 impl LogOptions {
-    /// The defaults: segments of 4 to 64 MiB, a sync behind each confirm, 64 MiB unwritten, 200 ms for what nobody
+    /// The defaults: segments of 4 to 64 MiB, a sync behind each confirm, 16 MiB unwritten, 200 ms for what nobody
     /// waits for.
     #[must_use]
     pub fn new(salt: u64) -> Self {
@@ -118,7 +118,7 @@ impl LogOptions {
             segment_bytes_min: 4 << 20,
             segment_bytes_max: 64 << 20,
             durability: Durability::Fsync,
-            max_unwritten_bytes: 64 << 20,
+            max_unwritten_bytes: 16 << 20,
             idle_sync: Duration::from_millis(200),
             salt,
             start: LogPosition::START,
