@@ -104,7 +104,7 @@ impl Backlog {
         self.unstored
     }
 
-    /// Has up to about so many messages stored that are in memory only, or messages of about so many bytes, and tells
+    /// Has up to so many messages stored that are in memory only, or messages of so many bytes and one more, and tells
     /// them. Says whether there may be more.
     pub(super) fn spill(
         &mut self,
@@ -119,15 +119,17 @@ impl Backlog {
             if chunk.unstored() == 0 {
                 continue;
             }
-            if count >= messages || cost >= bytes {
-                return true;
-            }
-            self.unstored -= u64::from(chunk.unstored());
+            let before = chunk.unstored();
             chunk.spill(|seq, message| {
                 count += 1;
                 cost += message.cost();
                 spilled(seq, message);
+                count < messages && cost < bytes
             });
+            self.unstored -= u64::from(before - chunk.unstored());
+            if count >= messages || cost >= bytes {
+                return true;
+            }
         }
         false
     }

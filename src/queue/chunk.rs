@@ -207,17 +207,19 @@ impl Chunk {
         true
     }
 
-    /// Has the messages stored that are in memory only, and tells them.
-    pub(super) fn spill(&mut self, mut spilled: impl FnMut(Seq, &Message)) {
+    /// Has messages stored that are in memory only, for as long as `spilled`, which is told each, asks for more.
+    pub(super) fn spill(&mut self, mut spilled: impl FnMut(Seq, &Message) -> bool) {
         for (seq, (slot, message)) in (self.first..).zip(self.slots.iter_mut().zip(&self.messages)) {
             if slot.home == Home::NONE
                 && let Some(message) = message
             {
                 slot.home = Home::SPILLED;
-                spilled(Seq(seq), message);
+                self.unstored -= 1;
+                if !spilled(Seq(seq), message) {
+                    return;
+                }
             }
         }
-        self.unstored = 0;
     }
 
     /// Gives up the messages that can be read again: those that are stored before `written`.

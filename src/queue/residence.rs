@@ -34,8 +34,8 @@ impl Queue {
         self.ready.unstored()
     }
 
-    /// Has some of these stored with the turn that is running, for the sake of memory, and tells them: up to about so
-    /// many, or so many bytes. Says whether there may be more; what has come back from clients stays as it is.
+    /// Has some of these stored with the turn that is running, for the sake of memory, and tells them: up to so many, or
+    /// so many bytes and one message. Says whether there may be more; what has come back from clients stays as it is.
     pub fn spill(&mut self, messages: usize, bytes: usize, spilled: impl FnMut(Seq, &Message)) -> bool {
         self.ready.spill(messages, bytes, spilled)
     }

@@ -146,8 +146,8 @@ impl Vhost {
                 journal.published(message, id, seq);
             });
             cache.count(slot);
-            effects.more_work |= more;
-            if journal.places.len() >= SPILLED_MESSAGES {
+            if more {
+                // One queue at a time is enough for a slice.
                 effects.more_work = true;
                 return;
             }
