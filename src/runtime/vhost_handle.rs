@@ -5,7 +5,7 @@
 //! so that the order of the log is the order of the changes and no reply overtakes the snapshot that shows it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
@@ -164,6 +164,7 @@ impl VhostHandle {
             let mut state = self.state.lock();
             // Half a turn must never become visible: a panic in here ends the process, and recovery decides.
             let guard = AbortOnPanic;
+            state.vhost.set_time(seconds_since_1970());
             change(&mut state.vhost, effects);
             let turned = self.publish(&mut state, effects);
             if state.vhost.can_spill() && self.memory.is_scarce() {
@@ -385,6 +386,12 @@ const FREED_AT_ONCE: u64 = 1_000;
 const SPILL_PAUSE: Duration = Duration::from_millis(10);
 /// Messages that the house-keeping frees between two chances for others.
 const FREED_AT_A_TIME: usize = 10_000;
+
+/// The wall clock; 0 before 1970.
+#[expect(clippy::disallowed_methods, reason = "what dead letters tell is the wall clock's time")]
+fn seconds_since_1970() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
 
 /// Drops messages and gives back the room of an exceptionally long list.
 fn free(discarded: &mut Vec<Message>) {

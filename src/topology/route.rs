@@ -87,6 +87,30 @@ impl Topology {
         {
             return Ok(Route { exchange: start.id, targets: Targets::ReplyTo(token), cacheable: true });
         }
+        Ok(self.walk(start, routing_key, headers, extra_keys))
+    }
+
+    /// Where a dead letter goes, as [`Self::route`] says it for a publish; it may go to internal exchanges. None if
+    /// there is no such exchange.
+    #[must_use]
+    pub fn route_dead_letter(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        headers: Option<TableRef<'_>>,
+        extra_keys: &[&str],
+    ) -> Option<Route> {
+        let start = self.existing_exchange(exchange).ok()?;
+        Some(self.walk(start, routing_key, headers, extra_keys))
+    }
+
+    fn walk(
+        &self,
+        start: &Exchange,
+        routing_key: &str,
+        headers: Option<TableRef<'_>>,
+        extra_keys: &[&str],
+    ) -> Route {
         let mut walk = Walk {
             topology: self,
             start: start.id,
@@ -103,7 +127,7 @@ impl Topology {
             walk.visit(exchange);
             next = walk.pending.pop();
         }
-        Ok(walk.finish())
+        walk.finish()
     }
 }
 

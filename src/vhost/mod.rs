@@ -8,6 +8,7 @@ mod cache;
 mod command;
 mod connections;
 mod counters;
+mod death;
 mod declarations;
 mod event;
 mod journal;

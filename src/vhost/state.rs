@@ -6,17 +6,19 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use ferrymq_protocol::properties::Properties;
 use rustc_hash::FxHashMap;
 
 use super::cache::{Cache, WaitingGet};
 use super::connections::Connections;
 use super::counters::ExchangeCounters;
+use super::death::{self, DeadLetters, Death, Reason};
 use super::{Command, Effects, Event, Publish, Reply, ReplyToken, Request, Settlement};
 use crate::model::{
     ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, Message, Outcome, QueueDefinition, QueueId,
     QueueName, Seq, VhostName,
 };
-use crate::queue::{Home, Queue};
+use crate::queue::{Home, Location, Queue};
 use crate::topology::{ExchangeId, QueueType, Refusal, Targets, Topology};
 use crate::vhost::Delivery;
 
@@ -50,6 +52,8 @@ pub struct Vhost {
     /// Queues to dispatch before the turn ends.
     dirty: Vec<QueueId>,
     pub(super) releases: VecDeque<Release>,
+    /// Seconds since 1970.
+    now: u64,
     pub(super) cache: Cache,
     /// Gets whose messages are being read, by queue.
     pub(super) waiting: FxHashMap<QueueId, VecDeque<WaitingGet>>,
@@ -62,6 +66,8 @@ pub(super) struct QueueSlot {
     pub(super) definition: Arc<QueueDefinition>,
     /// It keeps persistent messages across a restart.
     pub(super) durable: bool,
+    /// Where what is refused for good goes.
+    pub(super) dead_letters: Option<Arc<DeadLetters>>,
     /// Its consumers are told how often clients have failed with a message.
     pub(super) tells_failures: bool,
     /// It stands in [`Vhost::dirty`].
@@ -86,6 +92,7 @@ impl QueueSlot {
         Self {
             queue: Queue::new(id),
             durable: definition.durable,
+            dead_letters: DeadLetters::of(&definition).map(Arc::new),
             tells_failures: QueueType::of(&definition.arguments) == QueueType::Quorum,
             definition,
             dirty: false,
@@ -111,6 +118,7 @@ impl Vhost {
             cancelled: Vec::new(),
             dirty: Vec::new(),
             releases: VecDeque::new(),
+            now: 0,
             cache: Cache::default(),
             waiting: FxHashMap::default(),
         }
@@ -150,6 +158,11 @@ impl Vhost {
     #[must_use]
     pub fn exchange_counters(&self, id: ExchangeId) -> ExchangeCounters {
         self.exchanges.get(&id).copied().unwrap_or_default()
+    }
+
+    /// The time from here on, in seconds since 1970: what dead letters tell.
+    pub fn set_time(&mut self, now: u64) {
+        self.now = now;
     }
 
     /// A new connection.
@@ -265,19 +278,42 @@ impl Vhost {
         let Some(slot) = self.queues.get_mut(&queue) else { return };
         let Some(settled) = slot.queue.settle(channel, seq, outcome) else { return };
         match outcome {
-            Outcome::Ack | Outcome::Discard => effects.journal.gone(queue, seq, settled.home),
+            Outcome::Ack => effects.journal.gone(queue, seq, settled.home),
+            Outcome::Discard => {
+                effects.journal.gone(queue, seq, settled.home);
+                // Who has dead letters keeps what it delivers in memory, see `hand_out`.
+                if let (Some(to), Some(message)) = (slot.dead_letters.clone(), &settled.message) {
+                    let source = Arc::clone(&slot.definition);
+                    self.bury(message, &source, &to, effects);
+                }
+            }
             Outcome::Requeue | Outcome::Return if settled.home.stored().is_some() => {
                 effects.journal.came_back(queue, seq, settled.history);
             }
             Outcome::Requeue | Outcome::Return | Outcome::Undelivered => {}
         }
-        if slot.queue.front_consumer().is_some() {
+        if self.queues.get(&queue).is_some_and(|slot| slot.queue.front_consumer().is_some()) {
             self.mark_dirty(queue);
         }
         if settled.consumer.is_some() {
             self.regain_credit(channel, 1);
         }
         effects.discarded.extend(settled.message);
+    }
+
+    /// Sends a message that has been refused for good to where dead letters go; it is stored there with the turn that
+    /// takes it from its queue.
+    fn bury(&mut self, message: &Message, source: &QueueDefinition, to: &DeadLetters, effects: &mut Effects) {
+        let death = Death { reason: Reason::Rejected, queue: source.name.as_str(), time: self.now };
+        let (letter, further) = death::letter(message, &death, to);
+        let further: Vec<_> = further.iter().map(String::as_str).collect();
+        let headers = Properties::decode(letter.properties()).ok().and_then(|properties| properties.headers);
+        let route =
+            self.topology.route_dead_letter(letter.exchange(), letter.routing_key(), headers, &further);
+        let Some(route) = route else { return };
+        for queue in route.targets.queues() {
+            self.enqueue(*queue, letter.clone(), effects);
+        }
     }
 
     /// The channel holds so many deliveries fewer: consumers parked at its limit may go on.
@@ -357,6 +393,8 @@ impl Vhost {
     fn hand_out(&mut self, id: QueueId, effects: &mut Effects) -> Option<bool> {
         let forget_before = self.forget_before();
         let slot = self.queues.get_mut(&id)?;
+        // What may be dead-lettered is needed when its client refuses it.
+        let forget_before = if slot.dead_letters.is_some() { Location::default() } else { forget_before };
         let queue = &mut slot.queue;
         let mut taken = false;
         while let Some(consumer) = queue.front_consumer() {

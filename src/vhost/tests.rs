@@ -1,5 +1,6 @@
 //! Bursts in, events out: each test applies commands and expects exactly what follows.
 
+mod dead_letters;
 mod paging;
 mod storing;
 

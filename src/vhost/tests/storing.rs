@@ -4,7 +4,7 @@ use super::*;
 use crate::queue::{Backlog, History, Home, Location};
 
 impl Kit {
-    fn persistent(&self, exchange: &str, key: &str, body: &'static str) -> Command {
+    pub(super) fn persistent(&self, exchange: &str, key: &str, body: &'static str) -> Command {
         let topology = self.vhost.topology();
         let route = topology.route(exchange, key, None, &[]).expect("the exchange exists");
         let parts = MessageParts { exchange, routing_key: key, properties: &[0, 0], persistent: true };
@@ -14,7 +14,7 @@ impl Kit {
 
     /// The journal of the turns since the last call, as text. Messages that are still there get a home in segment 1,
     /// and count for a byte each.
-    fn journal(&mut self) -> Vec<String> {
+    pub(super) fn journal(&mut self) -> Vec<String> {
         let journal = std::mem::take(&mut self.effects.journal);
         let mut places = journal.places.iter().copied();
         let mut lines = Vec::new();
@@ -53,11 +53,11 @@ fn range(places: &Places) -> String {
     format!("{}:{}-{}", places.queue.0, places.first.0, places.last.0)
 }
 
-fn durable(name: &str) -> QueueDefinition {
+pub(super) fn durable(name: &str) -> QueueDefinition {
     QueueDefinition { durable: true, ..queue(name) }
 }
 
-fn settle(channel: ChannelKey, queue: QueueId, seq: u64, outcome: Outcome) -> Command {
+pub(super) fn settle(channel: ChannelKey, queue: QueueId, seq: u64, outcome: Outcome) -> Command {
     Command::Settle(Settlement { channel, queue, seq: Seq(seq), outcome })
 }
 
@@ -221,7 +221,7 @@ fn message() -> Message {
     Message::new(parts, Bytes::from_static(b"m"))
 }
 
-fn bind_to_fanout(name: &str) -> Command {
+pub(super) fn bind_to_fanout(name: &str) -> Command {
     request_of(Request::Bind(BindingDefinition {
         source: ExchangeName::from("amq.fanout"),
         destination: Destination::Queue(QueueName::from(name)),

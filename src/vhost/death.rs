@@ -1,0 +1,253 @@
+//! A message as it is dead-lettered: where it goes, and what it tells of its past.
+//!
+//! Invariant: the headers are those of RabbitMQ. `x-death` has one entry for each queue and reason, the latest first;
+//! the first entry ever is repeated in `x-first-death-*` and never changes, the latest in `x-last-death-*`.
+
+use bytes::BytesMut;
+use ferrymq_protocol::properties::Properties;
+use ferrymq_protocol::table::{Table, TableRef, Value};
+
+use crate::model::{Message, MessageParts, QueueDefinition};
+
+const X_DEATH: &str = "x-death";
+const CC: &str = "CC";
+
+/// Why a message leaves its queue without being consumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// A client has refused it for good.
+    Rejected,
+}
+
+impl Reason {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// Where a queue's dead letters go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct DeadLetters {
+    /// The exchange, which need not exist.
+    pub(super) exchange: Box<str>,
+    /// The routing key, if it is not the message's own.
+    pub(super) routing_key: Option<Box<str>>,
+}
+
+impl DeadLetters {
+    /// What a queue's arguments say.
+    pub(super) fn of(definition: &QueueDefinition) -> Option<Self> {
+        let text = |name| definition.arguments.get(name).and_then(Value::as_str);
+        // A name or key that is longer than AMQP has room for cannot be on any exchange or binding.
+        let short = |text: &&str| text.len() <= usize::from(u8::MAX);
+        let exchange = text("x-dead-letter-exchange").filter(short)?.into();
+        let routing_key = text("x-dead-letter-routing-key").filter(short).map(Into::into);
+        Some(Self { exchange, routing_key })
+    }
+}
+
+/// A message on its way from one queue to others.
+pub(super) struct Death<'a> {
+    pub(super) reason: Reason,
+    /// The queue it leaves.
+    pub(super) queue: &'a str,
+    /// When, in seconds since 1970.
+    pub(super) time: u64,
+}
+
+/// The dead letter, and the further routing keys it has besides its own.
+pub(super) fn letter(message: &Message, death: &Death<'_>, to: &DeadLetters) -> (Message, Vec<String>) {
+    let told = tell(message, death, to);
+    // Whose headers have no room for more is dead-lettered all the same.
+    let (properties, further) = match &told {
+        Some((properties, further)) => (&properties[..], further.clone()),
+        None => (message.properties(), Vec::new()),
+    };
+    let parts = MessageParts {
+        exchange: &to.exchange,
+        routing_key: to.routing_key.as_deref().unwrap_or(message.routing_key()),
+        properties,
+        persistent: message.persistent(),
+    };
+    (Message::new(parts, message.body().clone()), further)
+}
+
+/// The properties of the dead letter, and its further routing keys.
+fn tell(message: &Message, death: &Death<'_>, to: &DeadLetters) -> Option<(BytesMut, Vec<String>)> {
+    let mut properties = Properties::decode(message.properties()).ok()?;
+    let mut headers = properties.headers.map(|headers| headers.to_owned()).unwrap_or_default();
+    let mut keys = routing_keys(message, &headers);
+    let (exchange, name) = (message.exchange(), death.reason.name());
+    let past = [("exchange", exchange), ("queue", death.queue), ("reason", name)];
+    let is_first = headers.get(X_DEATH).is_none();
+    let deaths = record(&headers, death, exchange, &keys, properties.expiration)?;
+    headers.insert(X_DEATH, Value::Array(deaths)).ok()?;
+    if is_first {
+        for (what, value) in past {
+            headers.insert(format!("x-first-death-{what}"), value).ok()?;
+        }
+    }
+    for (what, value) in past {
+        headers.insert(format!("x-last-death-{what}"), value).ok()?;
+    }
+    keys.remove(0);
+    if to.routing_key.is_some() {
+        headers.remove(CC);
+        keys.clear();
+    }
+    properties.expiration = None;
+    let (mut table, mut encoded) = (BytesMut::new(), BytesMut::new());
+    headers.encode(&mut table).ok()?;
+    properties.headers = Some(TableRef::parse(&table).ok()?);
+    properties.encode(&mut encoded).ok()?;
+    Some((encoded, keys))
+}
+
+/// The message's routing key, and those of its header `CC`.
+fn routing_keys(message: &Message, headers: &Table) -> Vec<String> {
+    let further = headers.get(CC).and_then(Value::as_array).unwrap_or_default();
+    let further = further.iter().filter_map(Value::as_str);
+    std::iter::once(message.routing_key()).chain(further).map(str::to_owned).collect()
+}
+
+/// The entries of `x-death` with this death. One from the same queue for the same reason is counted up.
+fn record(
+    headers: &Table,
+    death: &Death<'_>,
+    exchange: &str,
+    keys: &[String],
+    expiration: Option<&str>,
+) -> Option<Vec<Value>> {
+    let mut deaths = headers.get(X_DEATH).and_then(Value::as_array).unwrap_or_default().to_vec();
+    let is_same = |value: &Value| {
+        let entry = value.as_table();
+        let text = |name| entry.and_then(|entry| entry.get(name)).and_then(Value::as_str);
+        text("queue") == Some(death.queue) && text("reason") == Some(death.reason.name())
+    };
+    let same = deaths.iter().position(is_same).map(|index| deaths.remove(index));
+    let entry = match same {
+        Some(Value::Table(mut entry)) => {
+            let count = entry.get("count").and_then(Value::as_integer).unwrap_or(0);
+            entry.insert("count", Value::I64(count.saturating_add(1))).ok()?;
+            entry
+        }
+        _ => {
+            let mut entry = Table::new();
+            if let Some(expiration) = expiration {
+                entry.insert("original-expiration", expiration).ok()?;
+            }
+            entry.insert("count", Value::I64(1)).ok()?;
+            entry.insert("reason", death.reason.name()).ok()?;
+            entry.insert("queue", death.queue).ok()?;
+            entry.insert("time", Value::Timestamp(death.time)).ok()?;
+            entry.insert("exchange", exchange).ok()?;
+            let keys = keys.iter().map(|key| Value::from(key.as_str())).collect();
+            entry.insert("routing-keys", Value::Array(keys)).ok()?;
+            entry
+        }
+    };
+    deaths.insert(0, Value::Table(entry));
+    Some(deaths)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn published(headers: Option<Table>, expiration: Option<&str>) -> Message {
+        let mut table = BytesMut::new();
+        let headers = headers.map(|headers| {
+            headers.encode(&mut table).unwrap();
+            TableRef::parse(&table).unwrap()
+        });
+        let properties = Properties { headers, expiration, message_id: Some("id"), ..Properties::default() };
+        let mut encoded = BytesMut::new();
+        properties.encode(&mut encoded).unwrap();
+        let parts = MessageParts { exchange: "x", routing_key: "k", properties: &encoded, persistent: true };
+        Message::new(parts, Bytes::from_static(b"body"))
+    }
+
+    fn headers(message: &Message) -> Table {
+        Properties::decode(message.properties()).unwrap().headers.unwrap().to_owned()
+    }
+
+    fn die(message: &Message, queue: &str, time: u64, routing_key: Option<&str>) -> (Message, Vec<String>) {
+        let to = DeadLetters { exchange: "dlx".into(), routing_key: routing_key.map(Into::into) };
+        letter(message, &Death { reason: Reason::Rejected, queue, time }, &to)
+    }
+
+    fn entry(queue: &str, count: i64, time: u64, exchange: &str, keys: &[&str]) -> Value {
+        let keys = keys.iter().map(|key| Value::from(*key)).collect();
+        let entry = Table::new()
+            .with("count", Value::I64(count))
+            .with("reason", "rejected")
+            .with("queue", queue)
+            .with("time", Value::Timestamp(time))
+            .with("exchange", exchange)
+            .with("routing-keys", Value::Array(keys));
+        Value::Table(entry)
+    }
+
+    #[test]
+    fn a_letter_tells_of_its_death_and_keeps_the_rest() {
+        let (dead, further) = die(&published(None, Some("1000")), "q", 7, None);
+        assert_eq!((dead.exchange(), dead.routing_key(), further.len()), ("dlx", "k", 0));
+        assert_eq!((&dead.body()[..], dead.persistent()), (&b"body"[..], true));
+        let properties = Properties::decode(dead.properties()).unwrap();
+        assert_eq!((properties.message_id, properties.expiration), (Some("id"), None));
+        let found = headers(&dead);
+        let deaths = found.get("x-death").and_then(Value::as_array).unwrap();
+        let names: Vec<_> = deaths[0].as_table().unwrap().iter().map(|(name, _)| name).collect();
+        let expected =
+            ["original-expiration", "count", "reason", "queue", "time", "exchange", "routing-keys"];
+        assert_eq!(names, expected);
+        for when in ["first", "last"] {
+            for (what, value) in [("reason", "rejected"), ("queue", "q"), ("exchange", "x")] {
+                assert_eq!(found.get(&format!("x-{when}-death-{what}")).unwrap().as_str(), Some(value));
+            }
+        }
+    }
+
+    #[test]
+    fn deaths_are_counted_by_queue_and_the_latest_stands_first() {
+        let (once, _) = die(&published(None, None), "q", 7, None);
+        let (elsewhere, _) = die(&once, "r", 8, None);
+        let (again, _) = die(&elsewhere, "q", 9, None);
+        let found = headers(&again);
+        let expected = [entry("q", 2, 7, "x", &["k"]), entry("r", 1, 8, "dlx", &["k"])];
+        assert_eq!(found.get("x-death").unwrap().as_array().unwrap(), expected);
+        let text = |name: &str| found.get(name).unwrap().as_str().unwrap().to_owned();
+        assert_eq!((text("x-first-death-queue"), text("x-first-death-exchange")), ("q".into(), "x".into()));
+        assert_eq!((text("x-last-death-queue"), text("x-last-death-exchange")), ("q".into(), "dlx".into()));
+    }
+
+    #[test]
+    fn copies_go_on_with_their_keys_unless_the_queue_has_one() {
+        let copies = Value::Array(vec!["a".into(), Value::I64(1), "b".into()]);
+        let message = published(Some(Table::new().with("CC", copies).with("h", "v")), None);
+        let (dead, further) = die(&message, "q", 7, None);
+        assert_eq!(further, ["a", "b"]);
+        let found = headers(&dead);
+        assert_eq!(
+            found.get("x-death").unwrap().as_array().unwrap(),
+            [entry("q", 1, 7, "x", &["k", "a", "b"])]
+        );
+        assert!(found.get("CC").is_some() && found.get("h").is_some());
+        let (dead, further) = die(&message, "q", 7, Some("other"));
+        assert_eq!((dead.routing_key(), further.len()), ("other", 0));
+        assert!(headers(&dead).get("CC").is_none());
+    }
+
+    #[test]
+    fn headers_that_are_no_history_are_replaced_by_one() {
+        let odd = Table::new().with("x-death", "yes");
+        let (dead, _) = die(&published(Some(odd), None), "q", 7, None);
+        let found = headers(&dead);
+        assert_eq!(found.get("x-death").unwrap().as_array().unwrap(), [entry("q", 1, 7, "x", &["k"])]);
+        assert!(found.get("x-first-death-reason").is_none(), "it is not known what came first");
+    }
+}
