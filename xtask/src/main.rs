@@ -11,6 +11,7 @@ mod deadline;
 mod differential;
 mod fix;
 mod group;
+mod instructions;
 mod node;
 mod process;
 mod python;
@@ -47,6 +48,9 @@ Commands:
                      ends with 1 when a promise was broken, with 3 when the run proves nothing
                      --bad-disk    writes and syncs of the message log fail instead
                      --full-disk   64 MiB for the data instead; needs the right to mount
+  instructions [--bless]
+                     instructions per message, counted by valgrind, against benches/instructions.toml
+                     --bless       write what was counted as the budget
   fix                format the code in place
 ";
 
@@ -57,6 +61,7 @@ fn main() -> ExitCode {
         Some((&"test", rest)) => test::run(rest),
         Some((&"conformance", rest)) => conformance::run(rest, Deadline::NONE),
         Some((&"differential", rest)) => differential::run(rest),
+        Some((&"instructions", rest)) => instructions::run(rest),
         Some((&"torture", rest)) => return torture::main(rest),
         Some((&"fix", [])) => fix::run(),
         Some((&("help" | "--help" | "-h"), _)) => {
