@@ -60,7 +60,7 @@ fn all() -> Vec<Step> {
         Step::new("workspace tests", 60, |deadline| process::step(&mut workspace_tests(&[]), deadline)),
         Step::new("rustdoc", 20, rustdoc),
         Step::new("licences and bans", 5, audit::run),
-        Step::new("instructions per message", 100, instructions::step),
+        Step::new("instructions per message", 60, instructions::step),
         Step::new("rust examples build", 80, rust_examples),
         Step::new("python clients, examples and README", 130, python_tests),
         Step::new("node clients", 10, node_tests),
@@ -154,8 +154,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_whole_run_takes_sixteen_minutes_at_most() {
+    fn the_whole_run_takes_a_quarter_of_an_hour_at_most() {
         let budget: Duration = all().iter().map(Step::budget).sum();
-        assert!(budget <= Duration::from_secs(16 * 60), "{budget:?}");
+        assert!(budget <= Duration::from_secs(15 * 60), "{budget:?}");
     }
 }
