@@ -164,7 +164,9 @@ impl VhostHandle {
             let mut state = self.state.lock();
             // Half a turn must never become visible: a panic in here ends the process, and recovery decides.
             let guard = AbortOnPanic;
-            state.vhost.set_time(seconds_since_1970());
+            if state.vhost.tells_time() {
+                state.vhost.set_time(seconds_since_1970());
+            }
             change(&mut state.vhost, effects);
             let turned = self.publish(&mut state, effects);
             if state.vhost.can_spill() && self.memory.is_scarce() {

@@ -253,6 +253,7 @@ impl Vhost {
             if slot.durable {
                 journal.entries.push(Entry::Created { queue: id, name });
             }
+            self.tells_time |= slot.dead_letters.is_some();
             self.queues.insert(id, slot);
         }
         Ok(declared)

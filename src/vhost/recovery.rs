@@ -93,6 +93,7 @@ impl Vhost {
         let entry = self.topology.queue(name.as_str()).expect("it was just declared");
         let mut slot = QueueSlot::new(kept.id, Arc::clone(&entry.definition));
         slot.queue.recover(kept.messages, kept.next);
+        self.tells_time |= slot.dead_letters.is_some();
         self.queues.insert(kept.id, slot);
         Ok(())
     }

@@ -54,6 +54,8 @@ pub struct Vhost {
     pub(super) releases: VecDeque<Release>,
     /// Seconds since 1970.
     now: u64,
+    /// There is or was a queue with dead letters, which tell the time.
+    pub(super) tells_time: bool,
     pub(super) cache: Cache,
     /// Gets whose messages are being read, by queue.
     pub(super) waiting: FxHashMap<QueueId, VecDeque<WaitingGet>>,
@@ -119,6 +121,7 @@ impl Vhost {
             dirty: Vec::new(),
             releases: VecDeque::new(),
             now: 0,
+            tells_time: false,
             cache: Cache::default(),
             waiting: FxHashMap::default(),
         }
@@ -158,6 +161,12 @@ impl Vhost {
     #[must_use]
     pub fn exchange_counters(&self, id: ExchangeId) -> ExchangeCounters {
         self.exchanges.get(&id).copied().unwrap_or_default()
+    }
+
+    /// Whether the time of a turn matters: [`Self::set_time`] is to be called before it.
+    #[must_use]
+    pub fn tells_time(&self) -> bool {
+        self.tells_time
     }
 
     /// The time from here on, in seconds since 1970: what dead letters tell.

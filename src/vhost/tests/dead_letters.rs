@@ -9,6 +9,7 @@ use super::*;
 /// A connection with a channel, and the durable queue 1, `q`, whose dead letters go to an exchange with this key.
 fn kit(exchange: &str, key: Option<&str>) -> (Kit, ConnectionKey, ChannelKey) {
     let mut kit = Kit::new();
+    assert!(!kit.vhost.tells_time());
     kit.vhost.set_time(1_700_000_000);
     let (connection, channel) = kit.open();
     let mut arguments = Table::new().with("x-dead-letter-exchange", exchange);
@@ -16,6 +17,7 @@ fn kit(exchange: &str, key: Option<&str>) -> (Kit, ConnectionKey, ChannelKey) {
         arguments = arguments.with("x-dead-letter-routing-key", key);
     }
     kit.declare(connection, QueueDefinition { arguments, ..durable("q") });
+    assert!(kit.vhost.tells_time());
     kit.journal();
     (kit, connection, channel)
 }
