@@ -61,6 +61,7 @@ fn scenarios_with_messages_report_what_was_published_and_consumed() {
         ("fill", &["--window", "100", "--publishers", "2"], 0),
         ("drain", &["--consumers", "2", "--ack-every", "100", "--size", "1024"], 1),
         ("queues", &["--count", "30", "--persistent"], 1),
+        ("queues", &["--count", "30", "--persistent", "--window", "100"], 1),
     ];
     for (scenario, options, copies) in cases {
         let messages = if options.contains(&"--messages") { &[][..] } else { &n[..] };

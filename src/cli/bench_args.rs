@@ -185,6 +185,9 @@ enum ScenarioArgs {
         /// Queues
         #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = value_parser!(u32).range(1..=1_000_000))]
         count: u32,
+        /// Publisher confirms, with at most so many messages of each publisher unconfirmed
+        #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=1_000_000))]
+        window: Option<u32>,
     },
     /// This machine without a broker: a relay from socket to socket, and a file that is appended to and synced
     Floor {
@@ -313,8 +316,9 @@ impl ScenarioArgs {
             &Self::Churn { ref span, durable } => {
                 Scenario::Churn(bench::Churn { limit: span.limit(), durable })
             }
-            &Self::Queues { ref load, ref acks, persistent, count } => {
-                Scenario::Queues(bench::Queues { load: load.load(acks.acks(), persistent), count })
+            &Self::Queues { ref load, ref acks, persistent, count, window } => {
+                let load = load.load(acks.acks(), persistent);
+                Scenario::Queues(bench::Queues { load, count, window })
             }
             &Self::Floor { ref span, size, batch_records, ref dir } => {
                 let (limit, dir) = (span.limit(), dir.clone());

@@ -16,6 +16,8 @@ pub struct Queues {
     pub load: Load,
     /// Queues, at least 1.
     pub count: u32,
+    /// How many messages of each publisher may be unconfirmed; `None` is without confirms.
+    pub window: Option<u32>,
 }
 
 impl Part for Queues {
@@ -24,7 +26,7 @@ impl Part for Queues {
     }
 
     fn about(&self) -> About {
-        let mut about = self.load.about("queues", None);
+        let mut about = self.load.about("queues", self.window);
         about.settings.retain(|(name, _)| *name != "consumers");
         about.settings.push(("queues", self.count.to_string()));
         about
@@ -43,7 +45,7 @@ impl Part for Queues {
         }
         let declared = clock::now().duration_since(start);
         let grown = resident().zip(before);
-        let publishing = self.load.publishing("", queues.clone(), None);
+        let publishing = self.load.publishing("", queues.clone(), self.window);
         let flowed = flow::run(bench, &publishing, &[self.load.subscription(queues)])?;
         let start = clock::now();
         rig.take_down()?;
