@@ -247,7 +247,7 @@ impl Chunk {
         })
     }
 
-    /// Gives up room that an emptied chunk does not need.
+    /// Makes an emptied chunk like a new one, but for its room.
     pub(super) fn reset(&mut self) {
         debug_assert!(self.is_empty(), "only an empty chunk starts anew");
         self.listed = false;
