@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use ferrymq_protocol::properties::Properties;
 use ferrymq_protocol::table::{Table, TableRef, Value};
 
+use super::{Effects, Vhost};
 use crate::model::{Message, MessageParts, QueueDefinition};
 
 const X_DEATH: &str = "x-death";
@@ -55,6 +56,40 @@ pub(super) struct Death<'a> {
     pub(super) queue: &'a str,
     /// When, in seconds since 1970.
     pub(super) time: u64,
+}
+
+impl Vhost {
+    /// Whether the time of a turn matters: [`Self::set_time`] is to be called before it.
+    #[must_use]
+    pub fn tells_time(&self) -> bool {
+        self.tells_time
+    }
+
+    /// The time from here on, in seconds since 1970: what dead letters tell.
+    pub fn set_time(&mut self, now: u64) {
+        self.now = now;
+    }
+
+    /// Sends a message that has been refused for good to where dead letters go; it is stored there with the turn that
+    /// takes it from its queue.
+    pub(super) fn bury(
+        &mut self,
+        message: &Message,
+        source: &QueueDefinition,
+        to: &DeadLetters,
+        effects: &mut Effects,
+    ) {
+        let death = Death { reason: Reason::Rejected, queue: source.name.as_str(), time: self.now };
+        let (letter, further) = letter(message, &death, to);
+        let further: Vec<_> = further.iter().map(String::as_str).collect();
+        let headers = Properties::decode(letter.properties()).ok().and_then(|properties| properties.headers);
+        let route =
+            self.topology.route_dead_letter(letter.exchange(), letter.routing_key(), headers, &further);
+        let Some(route) = route else { return };
+        for queue in route.targets.queues() {
+            self.enqueue(*queue, letter.clone(), effects);
+        }
+    }
 }
 
 /// The dead letter, and the further routing keys it has besides its own.

@@ -6,13 +6,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use ferrymq_protocol::properties::Properties;
 use rustc_hash::FxHashMap;
 
 use super::cache::{Cache, WaitingGet};
 use super::connections::Connections;
 use super::counters::ExchangeCounters;
-use super::death::{self, DeadLetters, Death, Reason};
+use super::death::DeadLetters;
 use super::{Command, Effects, Event, Publish, Reply, ReplyToken, Request, Settlement};
 use crate::model::{
     ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, Message, Outcome, QueueDefinition, QueueId,
@@ -53,7 +52,7 @@ pub struct Vhost {
     dirty: Vec<QueueId>,
     pub(super) releases: VecDeque<Release>,
     /// Seconds since 1970.
-    now: u64,
+    pub(super) now: u64,
     /// There is or was a queue with dead letters, which tell the time.
     pub(super) tells_time: bool,
     pub(super) cache: Cache,
@@ -163,17 +162,6 @@ impl Vhost {
         self.exchanges.get(&id).copied().unwrap_or_default()
     }
 
-    /// Whether the time of a turn matters: [`Self::set_time`] is to be called before it.
-    #[must_use]
-    pub fn tells_time(&self) -> bool {
-        self.tells_time
-    }
-
-    /// The time from here on, in seconds since 1970: what dead letters tell.
-    pub fn set_time(&mut self, now: u64) {
-        self.now = now;
-    }
-
     /// A new connection.
     pub fn attach(&mut self) -> ConnectionKey {
         self.connections.attach(self.options.outbox_bytes)
@@ -252,7 +240,7 @@ impl Vhost {
     }
 
     /// A queue deleted since the snapshot has had its copy, and lost it with itself.
-    fn enqueue(&mut self, id: QueueId, message: Message, effects: &mut Effects) {
+    pub(super) fn enqueue(&mut self, id: QueueId, message: Message, effects: &mut Effects) {
         if let Some(slot) = self.queues.get_mut(&id) {
             if slot.durable && message.persistent() {
                 effects.journal.published(&message, id, slot.queue.next());
@@ -308,21 +296,6 @@ impl Vhost {
             self.regain_credit(channel, 1);
         }
         effects.discarded.extend(settled.message);
-    }
-
-    /// Sends a message that has been refused for good to where dead letters go; it is stored there with the turn that
-    /// takes it from its queue.
-    fn bury(&mut self, message: &Message, source: &QueueDefinition, to: &DeadLetters, effects: &mut Effects) {
-        let death = Death { reason: Reason::Rejected, queue: source.name.as_str(), time: self.now };
-        let (letter, further) = death::letter(message, &death, to);
-        let further: Vec<_> = further.iter().map(String::as_str).collect();
-        let headers = Properties::decode(letter.properties()).ok().and_then(|properties| properties.headers);
-        let route =
-            self.topology.route_dead_letter(letter.exchange(), letter.routing_key(), headers, &further);
-        let Some(route) = route else { return };
-        for queue in route.targets.queues() {
-            self.enqueue(*queue, letter.clone(), effects);
-        }
     }
 
     /// The channel holds so many deliveries fewer: consumers parked at its limit may go on.
