@@ -340,8 +340,10 @@ impl VhostHandle {
         let mut more = true;
         while more && self.memory.is_scarce() {
             if self.ledger.storage().log().congested() {
+                // Not for as long as a full disk takes: what the house-keeping frees may make room.
                 tokio::time::sleep(SPILL_PAUSE).await;
-                continue;
+                self.memory_scarce.notify_one();
+                return;
             }
             self.change(buffers, |vhost, effects| {
                 vhost.spill(effects);

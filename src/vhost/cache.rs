@@ -139,18 +139,20 @@ impl Vhost {
     /// [`Effects::more_work`] tells.
     pub fn spill(&mut self, effects: &mut Effects) {
         let Self { queues, cache, .. } = self;
+        let (mut messages, mut bytes) = (SPILLED_MESSAGES, SPILLED_BYTES);
         for slot in queues.values_mut().filter(|slot| slot.queue.unstored() > 0) {
-            let id = slot.queue.id();
-            let journal = &mut effects.journal;
-            let more = slot.queue.spill(SPILLED_MESSAGES, SPILLED_BYTES, |seq, message| {
-                journal.published(message, id, seq);
-            });
-            cache.count(slot);
-            if more {
-                // One queue at a time is enough for a slice.
+            if messages == 0 || bytes == 0 {
                 effects.more_work = true;
                 return;
             }
+            let id = slot.queue.id();
+            let (left, journal) = ((messages, bytes), &mut effects.journal);
+            effects.more_work |= slot.queue.spill(left.0, left.1, |seq, message| {
+                messages = messages.saturating_sub(1);
+                bytes = bytes.saturating_sub(message.cost());
+                journal.published(message, id, seq);
+            });
+            cache.count(slot);
         }
     }
 

@@ -348,3 +348,27 @@ fn parts_of_queues_that_come_and_go_do_not_pile_up() {
     }
     assert!(kit.vhost.listed_parts() <= 4_096, "{}", kit.vhost.listed_parts());
 }
+
+#[test]
+fn one_slice_stores_little_however_many_queues_there_are() {
+    let mut kit = Kit::new();
+    let (connection, _) = kit.open();
+    for number in 0..300 {
+        let name = format!("q{number}");
+        kit.declare(connection, queue(&name));
+        let commands: Vec<_> = (0..10).map(|_| kit.publish(&name, "m")).collect();
+        kit.turn(connection, commands);
+    }
+    let mut stored = 0;
+    loop {
+        kit.effects = Effects::default();
+        kit.vhost.spill(&mut kit.effects);
+        let places = kit.effects.journal.places.len();
+        assert!(places <= 1_000, "{places} at a time");
+        stored += places;
+        if !kit.effects.more_work {
+            break;
+        }
+    }
+    assert_eq!((stored, kit.vhost.can_spill()), (3_000, false));
+}
