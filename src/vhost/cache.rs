@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 
 use rustc_hash::FxHashSet;
 
-use super::state::{QueueSlot, Vhost};
+use super::slot::QueueSlot;
+use super::state::Vhost;
 use super::{Effects, Event, Get, Reply};
 use crate::model::{ChannelKey, ChannelNumber, ConnectionKey, Message, QueueId, QueueName, Seq};
 use crate::queue::{ChunkNumber, Home, Location};

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
 
-use super::state::{QueueSlot, Vhost};
+use super::slot::QueueSlot;
+use super::state::Vhost;
 use super::{Effects, Entry, Event, ExchangeCounters, IneffectiveArguments, Journal, Places, Reply};
 use crate::model::{
     BindingDefinition, ConnectionKey, Definition, DefinitionChange, ExchangeDefinition, ExchangeName,
@@ -253,7 +254,7 @@ impl Vhost {
             if slot.durable {
                 journal.entries.push(Entry::Created { queue: id, name });
             }
-            self.tells_time |= slot.dead_letters.is_some();
+            self.tells_time |= slot.settings.dead_letters.is_some();
             self.queues.insert(id, slot);
         }
         Ok(declared)

@@ -36,7 +36,7 @@ impl Vhost {
         };
         self.cache.count(slot);
         let queue::Got { seq, history, remaining, home, message } = taken;
-        let delivery_count = if slot.tells_failures { history.delivery_count } else { 0 };
+        let delivery_count = if slot.settings.tells_failures { history.delivery_count } else { 0 };
         if get.no_ack {
             effects.journal.gone(id, seq, home);
         } else {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::state::{QueueSlot, Vhost};
+use super::slot::QueueSlot;
+use super::state::Vhost;
 use super::{Entry, ExchangeCounters, Journal, VhostOptions};
 use crate::model::{Definition, QueueDefinition, QueueId, QueueName, Seq, VhostName};
 use crate::queue::Backlog;
@@ -93,7 +94,7 @@ impl Vhost {
         let entry = self.topology.queue(name.as_str()).expect("it was just declared");
         let mut slot = QueueSlot::new(kept.id, Arc::clone(&entry.definition));
         slot.queue.recover(kept.messages, kept.next);
-        self.tells_time |= slot.dead_letters.is_some();
+        self.tells_time |= slot.settings.dead_letters.is_some();
         self.queues.insert(kept.id, slot);
         Ok(())
     }

@@ -11,14 +11,14 @@ use rustc_hash::FxHashMap;
 use super::cache::{Cache, WaitingGet};
 use super::connections::Connections;
 use super::counters::ExchangeCounters;
-use super::death::DeadLetters;
+use super::slot::QueueSlot;
 use super::{Command, Effects, Event, Publish, Reply, ReplyToken, Request, Settlement};
 use crate::model::{
-    ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, Message, Outcome, QueueDefinition, QueueId,
-    QueueName, Seq, VhostName,
+    ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, Message, Outcome, QueueId, QueueName, Seq,
+    VhostName,
 };
-use crate::queue::{Home, Location, Queue};
-use crate::topology::{ExchangeId, QueueType, Refusal, Targets, Topology};
+use crate::queue::{Home, Queue};
+use crate::topology::{ExchangeId, Refusal, Targets, Topology};
 use crate::vhost::Delivery;
 
 /// Messages that one slice of left-over work touches: about 0.1 ms under the vhost's lock.
@@ -49,7 +49,7 @@ pub struct Vhost {
     /// Consumers that went with their queues, to be told once the request that did it is answered.
     pub(super) cancelled: Vec<(ConnectionKey, Event)>,
     /// Queues to dispatch before the turn ends.
-    dirty: Vec<QueueId>,
+    pub(super) dirty: Vec<QueueId>,
     pub(super) releases: VecDeque<Release>,
     /// Seconds since 1970.
     pub(super) now: u64,
@@ -60,24 +60,6 @@ pub struct Vhost {
     pub(super) waiting: FxHashMap<QueueId, VecDeque<WaitingGet>>,
 }
 
-/// A queue in its vhost.
-#[derive(Debug)]
-pub(super) struct QueueSlot {
-    pub(super) queue: Queue,
-    pub(super) definition: Arc<QueueDefinition>,
-    /// It keeps persistent messages across a restart.
-    pub(super) durable: bool,
-    /// Where what is refused for good goes.
-    pub(super) dead_letters: Option<Arc<DeadLetters>>,
-    /// Its consumers are told how often clients have failed with a message.
-    pub(super) tells_failures: bool,
-    /// It stands in [`Vhost::dirty`].
-    dirty: bool,
-    /// What it last counted for in [`Vhost::cache`].
-    pub(super) counted_bytes: u64,
-    pub(super) counted_unstored: u64,
-}
-
 /// A closed channel whose messages are still returning to their queues.
 #[derive(Debug)]
 pub(super) struct Release {
@@ -86,21 +68,6 @@ pub(super) struct Release {
     pub(super) holds_in: Vec<QueueId>,
     /// Who waits for the end of it.
     pub(super) answer: Option<(ConnectionKey, ChannelNumber)>,
-}
-
-impl QueueSlot {
-    pub(super) fn new(id: QueueId, definition: Arc<QueueDefinition>) -> Self {
-        Self {
-            queue: Queue::new(id),
-            durable: definition.durable,
-            dead_letters: DeadLetters::of(&definition).map(Arc::new),
-            tells_failures: QueueType::of(&definition.arguments) == QueueType::Quorum,
-            definition,
-            dirty: false,
-            counted_bytes: 0,
-            counted_unstored: 0,
-        }
-    }
 }
 
 impl Vhost {
@@ -279,7 +246,7 @@ impl Vhost {
             Outcome::Discard => {
                 effects.journal.gone(queue, seq, settled.home);
                 // Who has dead letters keeps what it delivers in memory, see `hand_out`.
-                if let (Some(to), Some(message)) = (slot.dead_letters.clone(), &settled.message) {
+                if let (Some(to), Some(message)) = (slot.settings.dead_letters.clone(), &settled.message) {
                     let source = Arc::clone(&slot.definition);
                     self.bury(message, &source, &to, effects);
                 }
@@ -337,80 +304,6 @@ impl Vhost {
                 self.mark_dirty(id);
             }
         }
-    }
-
-    pub(super) fn mark_dirty(&mut self, id: QueueId) {
-        if let Some(slot) = self.queues.get_mut(&id)
-            && !slot.dirty
-        {
-            slot.dirty = true;
-            self.dirty.push(id);
-        }
-    }
-
-    pub(super) fn dispatch_dirty(&mut self, effects: &mut Effects) {
-        for (connection, event) in std::mem::take(&mut self.cancelled) {
-            self.tell(connection, event, effects);
-        }
-        while let Some(id) = self.dirty.pop() {
-            self.dispatch(id, effects);
-        }
-        self.look_through_list();
-    }
-
-    /// Hands ready messages to consumers until one of the two runs out.
-    fn dispatch(&mut self, id: QueueId, effects: &mut Effects) {
-        let Some(slot) = self.queues.get_mut(&id) else { return };
-        slot.dirty = false;
-        if !self.waiting.is_empty() {
-            self.serve_gets(id, effects);
-        }
-        let has_absent = self.hand_out(id, effects);
-        if let Some(needed) = has_absent {
-            self.ask_for(id, needed, effects);
-        }
-    }
-
-    /// Says whether messages are taken, if some are not in memory.
-    fn hand_out(&mut self, id: QueueId, effects: &mut Effects) -> Option<bool> {
-        let forget_before = self.forget_before();
-        let slot = self.queues.get_mut(&id)?;
-        // What may be dead-lettered is needed when its client refuses it.
-        let forget_before = if slot.dead_letters.is_some() { Location::default() } else { forget_before };
-        let queue = &mut slot.queue;
-        let mut taken = false;
-        while let Some(consumer) = queue.front_consumer() {
-            let (channel, connection) = self.connections.both(consumer.channel);
-            if connection.is_full() {
-                connection.parked_in.insert((id, consumer.channel));
-                queue.park_front();
-                continue;
-            }
-            if channel.is_full() {
-                channel.parked_in.insert(id);
-                queue.park_front();
-                continue;
-            }
-            taken = true;
-            let Some(dispatched) = queue.deliver_front(forget_before) else { break };
-            if dispatched.consumer.no_ack {
-                effects.journal.gone(id, dispatched.seq, dispatched.home);
-            } else {
-                channel.unacked += 1;
-            }
-            connection.deliver(Delivery {
-                channel: channel.number,
-                consumer: dispatched.consumer.consumer,
-                queue: id,
-                seq: dispatched.seq,
-                redelivered: dispatched.history.redelivered,
-                delivery_count: if slot.tells_failures { dispatched.history.delivery_count } else { 0 },
-                message: dispatched.message,
-            });
-            wake(channel.connection, connection, effects);
-        }
-        self.cache.count(slot);
-        slot.queue.has_absent().then_some(taken)
     }
 
     /// Puts an event into a connection's outbox.
@@ -472,7 +365,11 @@ impl Vhost {
 }
 
 /// Rings for a connection that has not been told to look since it last collected.
-fn wake(key: ConnectionKey, connection: &mut super::connections::Connection, effects: &mut Effects) {
+pub(super) fn wake(
+    key: ConnectionKey,
+    connection: &mut super::connections::Connection,
+    effects: &mut Effects,
+) {
     if !connection.woken {
         connection.woken = true;
         effects.wake.push(key);
