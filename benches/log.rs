@@ -110,7 +110,12 @@ fn message() -> Message {
 fn fill(batch: &mut Batch, message: &Message, messages: u32) {
     for seq in 0..messages {
         let queues = [(QueueId(1), Seq(u64::from(seq)))];
-        batch.push(&Record::Publish { vhost: VhostId(1), queues: &queues, message: message.into() });
+        batch.push(&Record::Publish {
+            vhost: VhostId(1),
+            queues: &queues,
+            deadlines: &[],
+            message: message.into(),
+        });
     }
 }
 

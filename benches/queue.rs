@@ -10,7 +10,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ferrymq::model::{
     ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, Message, MessageParts, Outcome, QueueId, Seq,
 };
-use ferrymq::queue::{ConsumerOptions, Home, Location, Queue};
+use ferrymq::queue::{ConsumerOptions, Home, Location, Queue, Terms};
 
 const CHANNEL: ChannelKey = ChannelKey(1);
 
@@ -48,7 +48,7 @@ fn deliver(queue: &mut Queue) -> Option<Seq> {
 /// Pushes and delivers by `burst`, each message being a clone of one: its making is not the queue's.
 fn push_and_deliver(queue: &mut Queue, message: &Message, burst: usize) {
     for _ in 0..burst {
-        black_box(queue.push(message.clone(), Home::NONE));
+        black_box(queue.push(message.clone(), Home::NONE, Terms::default()));
     }
     while deliver(queue).is_some() {}
 }
@@ -83,7 +83,7 @@ fn acked(c: &mut Criterion) {
             let mut settled = 0;
             b.iter(|| {
                 for _ in 0..held {
-                    queue.push(message.clone(), Home::NONE);
+                    queue.push(message.clone(), Home::NONE, Terms::default());
                     deliver(&mut queue);
                 }
                 for _ in 0..held {
@@ -111,7 +111,7 @@ fn settle(c: &mut Criterion) {
                     let held = left.min(HELD);
                     let missing = held.saturating_sub(queue.ready());
                     for _ in 0..missing {
-                        queue.push(message.clone(), Home::NONE);
+                        queue.push(message.clone(), Home::NONE, Terms::default());
                     }
                     let seqs: Vec<Seq> = (0..held).filter_map(|_| deliver(&mut queue)).collect();
                     let start = Instant::now();

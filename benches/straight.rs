@@ -12,7 +12,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 use ferrymq::auth::Authenticator;
 use ferrymq::model::VhostName;
-use ferrymq::runtime::{Broker, BrokerOptions, Connection, DiskOptions, Found, Next, Replay};
+use ferrymq::runtime::{Broker, BrokerOptions, Clock, Connection, DiskOptions, Found, Next, Replay};
 use ferrymq::session::{Peer, SessionOptions};
 use ferrymq::storage::log::LogOptions;
 use ferrymq::storage::{self, Options};
@@ -99,7 +99,12 @@ fn start(folder: &Path) -> Broker {
     let opened =
         storage::open(&options, &mut |placed| replay.record(&placed)).expect("an empty folder opens");
     let replayed = replay.finish(opened.recovery.clean_stop, &opened.defined_in);
-    let found = Found { storage: opened.storage, replayed, definitions: opened.definitions };
+    let found = Found {
+        storage: opened.storage,
+        replayed,
+        definitions: opened.definitions,
+        clock: Clock::start(None),
+    };
     let options = BrokerOptions {
         session: SessionOptions::default(),
         memory_watermark_bytes: 1 << 30,

@@ -51,7 +51,7 @@ fn store(directory: &Path) {
         let message = Message::new(parts, Bytes::from(format!("secret {seq}")));
         let queues = [(QueueId(1), Seq(seq)), (QueueId(2), Seq(seq))];
         let queues = if seq == 1 { &queues[..] } else { &queues[..1] };
-        batch.push(&Record::Publish { vhost: VHOST, queues, message: (&message).into() });
+        batch.push(&Record::Publish { vhost: VHOST, queues, deadlines: &[], message: (&message).into() });
         log.append(&mut batch, true);
     }
     let seqs = [SeqRange { first: Seq(1), last: Seq(2) }];

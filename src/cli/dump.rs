@@ -52,10 +52,13 @@ impl Lines {
 
     fn put(&self, record: &Record<'_>, line: &mut String) -> fmt::Result {
         match *record {
-            Record::Publish { vhost, queues, message } => {
+            Record::Publish { vhost, queues, deadlines, message } => {
                 write!(line, "publish vhost={}", self.vhost(vhost))?;
-                for (queue, Seq(seq)) in queues {
+                for (index, (queue, Seq(seq))) in queues.iter().enumerate() {
                     write!(line, " queue={}:{seq}", self.queue(vhost, *queue))?;
+                    if let Some(deadline) = deadlines.get(index).filter(|deadline| **deadline < u64::MAX) {
+                        write!(line, " until={deadline}")?;
+                    }
                 }
                 let (exchange, key) =
                     (printable(message.parts.exchange), printable(message.parts.routing_key));
@@ -189,7 +192,12 @@ mod tests {
             MessageParts { exchange: "e\n", routing_key: "k\"", properties: &[0, 0], persistent: false };
         let message = Message::new(parts, Bytes::from_static(b"body\x1b\xff"));
         let queues = [(QueueId(4), Seq(9)), (QueueId(5), Seq(1))];
-        let record = Record::Publish { vhost: VhostId(1), queues: &queues, message: (&message).into() };
+        let record = Record::Publish {
+            vhost: VhostId(1),
+            queues: &queues,
+            deadlines: &[],
+            message: (&message).into(),
+        };
         let head = "0000000003 7 publish vhost=\"/\" queue=\"orders\\u{1b}[2J\":9 queue=#5:1 \
                     exchange=\"e\\n\" key=\"k\"\" properties=2 body=6 transient";
         assert_eq!(line(&lines(false), record), head);

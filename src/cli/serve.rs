@@ -18,7 +18,7 @@ use crate::auth::Authenticator;
 use crate::config::{Config, Durability, LogFormat, LogLevel, MemoryWatermark};
 use crate::model::VhostName;
 use crate::net::{Door, Listener, NetOptions};
-use crate::runtime::{Broker, BrokerOptions, DiskOptions, Found, Replay};
+use crate::runtime::{Broker, BrokerOptions, Clock, DiskOptions, Found, Replay};
 use crate::session::SessionOptions;
 use crate::storage::log::{self, Damage, LogOptions};
 use crate::storage::{self, OpenReport, Source};
@@ -107,7 +107,9 @@ fn open(config: &Config) -> Result<Found> {
     };
     let mut replay = Replay::default();
     let begun = Instant::now();
-    let mut progress = Progress::new(log::segment_sizes(&config.data_dir.join(storage::LOG)));
+    let directory = config.data_dir.join(storage::LOG);
+    let clock = Clock::start(log::last_written(&directory));
+    let mut progress = Progress::new(log::segment_sizes(&directory));
     let opened = storage::open(&storage::Options::new(config.data_dir.clone(), log), &mut |placed| {
         replay.record(&placed);
         if let Some(line) = progress.record(placed.location.segment, || begun.elapsed()) {
@@ -123,7 +125,7 @@ fn open(config: &Config) -> Result<Found> {
         definitions.values().map(Vec::len).sum::<usize>(),
         replayed.messages
     );
-    Ok(Found { storage, replayed, definitions })
+    Ok(Found { storage, replayed, definitions, clock })
 }
 
 fn broker_options(config: &Config) -> Result<BrokerOptions> {

@@ -63,7 +63,7 @@ impl Tally {
         match *record {
             // A start drops it: it was stored for the sake of memory.
             Record::Publish { message, .. } if !message.parts.persistent => {}
-            Record::Publish { vhost, queues, message } => {
+            Record::Publish { vhost, queues, message, .. } => {
                 for (queue, seq) in queues {
                     let bytes = message.body.len() as u64;
                     self.queues.entry((vhost, *queue)).or_default().insert(seq.0, bytes);
@@ -126,7 +126,7 @@ mod tests {
     fn publish(tally: &mut Tally, queues: &[(QueueId, Seq)], length: usize) {
         let parts = MessageParts { exchange: "", routing_key: "", properties: &[], persistent: true };
         let message = Message::new(parts, Bytes::from(vec![0; length]));
-        tally.apply(&Record::Publish { vhost: VHOST, queues, message: (&message).into() });
+        tally.apply(&Record::Publish { vhost: VHOST, queues, deadlines: &[], message: (&message).into() });
     }
 
     fn held(tally: &Tally) -> Vec<(u64, u64, u64)> {

@@ -1,14 +1,15 @@
 //! Messages that nobody holds, in the order of their places: all of them known, some of them in memory.
 //!
 //! Invariant: no chunk is empty but the last one, whose room is kept for what comes next. The counts are those of the
-//! chunks. A chunk with messages that may leave memory is listed: whoever evicts knows of it, or is about to.
+//! chunks. A chunk with messages that may leave memory is listed: whoever evicts knows of it, or is about to. A chunk
+//! with a deadline stands in `due`, with the one that it says is its first.
 
-use std::collections::{BTreeMap, btree_map};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 
 use super::chunk::{Chunk, PLACES, Slot, Taken};
 use super::home::Location;
 use super::unacked::{Homes, Unacked};
-use super::{History, Home};
+use super::{History, Home, Kept, Moment, Terms};
 use crate::model::{Message, Seq};
 
 /// Which chunk of a queue; never reused.
@@ -32,7 +33,10 @@ pub struct Backlog {
     len: u64,
     absent: u64,
     cached_bytes: u64,
+    body_bytes: u64,
     unstored: u64,
+    /// The chunks that have deadlines, by what they say is the first of them.
+    due: BTreeSet<(Moment, u64)>,
     /// From which chunk on messages may be in memory only, but for those that came back.
     unspilled: u64,
     /// Chunks that are listed and that nobody has been told of.
@@ -52,12 +56,20 @@ impl Backlog {
         self.len == 0
     }
 
-    /// Keeps what the log has: a message in a place that is vacant, or the new home of one that is there.
-    pub fn restore(&mut self, seq: Seq, home: Home) {
+    /// Octets of the bodies, wherever they are.
+    #[must_use]
+    pub fn body_bytes(&self) -> u64 {
+        self.body_bytes
+    }
+
+    /// Keeps what the log has: a message in a place that is vacant, or the new home of one that is there. `body_bytes`
+    /// are the octets of its body.
+    pub fn restore(&mut self, seq: Seq, home: Home, body_bytes: u32, terms: Terms) {
         let last = self.chunks.last_key_value();
         let is_new = last.is_none_or(|(last, chunk)| *last < number(seq) || chunk.ends_before(seq));
         if is_new || !self.change(seq, |chunk| chunk.store(seq, home)) {
-            self.put(seq, Slot { home, history: History::default() }, None);
+            let Terms { priority, deadline } = terms;
+            self.put(Taken { seq, slot: Slot::new(home, body_bytes, priority), deadline, message: None });
         }
     }
 
@@ -80,7 +92,13 @@ impl Backlog {
 
     /// Places, homes and marks, in order.
     pub fn iter(&self) -> impl Iterator<Item = (Seq, Home, History)> {
-        self.slots(Seq(0)).map(|(seq, slot)| (seq, slot.home, slot.history))
+        self.slots(Seq(0)).map(|(seq, slot)| (seq, slot.home, slot.history()))
+    }
+
+    /// The places, in order, with everything that is known of them.
+    pub fn iter_kept(&self) -> impl Iterator<Item = (Seq, Kept)> {
+        let chunks = self.chunks.values();
+        chunks.flat_map(|chunk| chunk.iter().map(|(seq, slot, _)| (seq, kept(slot, chunk.deadline(seq)))))
     }
 
     /// The places from one on up to another one that are taken, in order.
@@ -140,19 +158,24 @@ impl Backlog {
     }
 
     /// Takes a vacant place.
-    pub(super) fn put(&mut self, seq: Seq, slot: Slot, message: Option<Message>) {
+    pub(super) fn put(&mut self, taken: Taken) {
         self.len += 1;
-        self.absent += u64::from(message.is_none());
-        let number = number(seq);
+        self.absent += u64::from(taken.message.is_none());
+        let number = number(taken.seq);
         if chunk(&mut self.chunks, number).is_none() {
             self.make_chunk(number);
         }
         let chunk = chunk(&mut self.chunks, number).expect("it was there or was made");
-        let (before, unstored) = (chunk.cached_bytes(), chunk.unstored());
-        chunk.put(seq, slot, message);
-        self.cached_bytes += chunk.cached_bytes() - before;
-        self.unstored += u64::from(chunk.unstored() - unstored);
+        let before = Sums::of(chunk);
+        let due = chunk.due();
+        chunk.put(taken);
+        Sums::of(chunk).replace(before, &mut self.cached_bytes, &mut self.body_bytes, &mut self.unstored);
         self.to_list.extend(chunk.list().then_some(ChunkNumber(number)));
+        if chunk.due() < due {
+            let first = chunk.due();
+            self.due.remove(&(due, number));
+            self.due.insert((first, number));
+        }
     }
 
     /// The first message, if that is in memory, and its place.
@@ -162,39 +185,73 @@ impl Backlog {
 
     /// Takes the first message.
     pub(super) fn pop(&mut self) -> Option<Taken> {
-        let mut first = self.chunks.first_entry()?;
-        let chunk = first.get_mut();
-        let (before, unstored) = (chunk.cached_bytes(), chunk.unstored());
-        let taken = chunk.pop()?;
-        self.cached_bytes -= before - chunk.cached_bytes();
-        self.unstored -= u64::from(unstored - chunk.unstored());
+        let number = *self.chunks.first_key_value()?.0;
+        self.take_from(number, Chunk::pop)
+    }
+
+    /// Takes the message in this place.
+    pub(super) fn remove(&mut self, seq: Seq) -> Option<Taken> {
+        self.take_from(number(seq), |chunk| chunk.remove(seq))
+    }
+
+    /// Takes a message out of a chunk.
+    fn take_from(&mut self, number: u64, take: impl FnOnce(&mut Chunk) -> Option<Taken>) -> Option<Taken> {
+        let chunk = self.chunks.get_mut(&number)?;
+        let before = Sums::of(chunk);
+        let taken = take(chunk)?;
+        Sums::of(chunk).replace(before, &mut self.cached_bytes, &mut self.body_bytes, &mut self.unstored);
         self.absent -= u64::from(taken.message.is_none());
         self.len -= 1;
         if chunk.is_empty() {
-            let number = *first.key();
             self.emptied(number);
         }
         Some(taken)
     }
 
-    /// Takes the message in this place.
-    pub(super) fn remove(&mut self, seq: Seq) -> Option<Taken> {
-        let chunk = self.chunks.get_mut(&number(seq))?;
-        let (before, unstored) = (chunk.cached_bytes(), chunk.unstored());
-        let taken = chunk.remove(seq)?;
-        self.cached_bytes -= before - chunk.cached_bytes();
-        self.unstored -= u64::from(unstored - chunk.unstored());
-        self.absent -= u64::from(taken.message.is_none());
-        self.len -= 1;
-        if chunk.is_empty() {
-            self.emptied(number(seq));
+    /// The moment at which [`Self::expire`] may have something to do.
+    #[inline]
+    pub(super) fn due(&self) -> Moment {
+        self.due.first().map_or(Moment::NEVER, |(moment, _)| *moment)
+    }
+
+    /// Takes up to so many messages out whose deadline is not later than `now`. Says whether there may be more.
+    pub(super) fn expire(&mut self, now: Moment, mut budget: usize, mut expired: impl FnMut(Taken)) -> bool {
+        while let Some(&(due, number)) = self.due.first().filter(|(due, _)| *due <= now) {
+            if budget == 0 {
+                return true;
+            }
+            self.due.pop_first();
+            let Some(chunk) = self.chunks.get_mut(&number) else { continue };
+            let before = Sums::of(chunk);
+            let (mut count, mut absent) = (0, 0);
+            chunk.expire(now, budget, |taken| {
+                count += 1;
+                absent += u64::from(taken.message.is_none());
+                expired(taken);
+            });
+            Sums::of(chunk).replace(before, &mut self.cached_bytes, &mut self.body_bytes, &mut self.unstored);
+            debug_assert!(chunk.due() >= due, "a deadline never comes nearer");
+            self.len -= count;
+            self.absent -= absent;
+            budget -= usize::try_from(count).expect("it is within the budget");
+            if chunk.due() < Moment::NEVER {
+                self.due.insert((chunk.due(), number));
+            } else if chunk.is_empty() {
+                self.emptied(number);
+            }
         }
-        Some(taken)
+        false
     }
 
     /// What is known of a place.
     pub(super) fn find(&self, seq: Seq) -> Option<&Slot> {
         self.chunks.get(&number(seq))?.get(seq)
+    }
+
+    /// Everything that is known of the message in this place.
+    pub(super) fn kept(&self, seq: Seq) -> Option<Kept> {
+        let chunk = self.chunks.get(&number(seq))?;
+        chunk.get(seq).map(|slot| kept(slot, chunk.deadline(seq)))
     }
 
     /// The message in this place is stored here from this moment on. Says whether there is one.
@@ -246,7 +303,12 @@ impl Backlog {
     /// Takes everything, without touching the single messages.
     pub(super) fn detach(&mut self) -> Detached {
         let Self { chunks, len, .. } = std::mem::take(self);
-        Detached { remaining: len, chunks: chunks.into_values(), present: Chunk::default(), unacked: None }
+        Detached {
+            remaining: len,
+            chunks: vec![chunks.into_values()],
+            present: Chunk::default(),
+            unacked: None,
+        }
     }
 
     /// Changes a chunk, if there is one, and counts what that changed.
@@ -275,6 +337,10 @@ impl Backlog {
 
     /// Takes a chunk away that has no messages any more, unless it is the last one.
     fn emptied(&mut self, number: u64) {
+        if let Some(chunk) = self.chunks.get_mut(&number).filter(|chunk| chunk.due() < Moment::NEVER) {
+            self.due.remove(&(chunk.due(), number));
+            chunk.reset();
+        }
         if self.chunks.last_key_value().is_some_and(|(last, _)| *last != number) {
             self.spare = self.chunks.remove(&number);
         } else if self.chunks.len() == 1 {
@@ -286,6 +352,42 @@ impl Backlog {
     #[cfg(test)]
     pub(super) fn capacity_bytes(&self) -> usize {
         self.chunks.values().chain(&self.spare).map(Chunk::capacity_bytes).sum()
+    }
+}
+
+/// What a chunk counts for in the sums over all of them.
+#[derive(Clone, Copy)]
+struct Sums {
+    cached_bytes: u64,
+    body_bytes: u64,
+    unstored: u32,
+}
+
+impl Sums {
+    #[inline]
+    fn of(chunk: &Chunk) -> Self {
+        Self {
+            cached_bytes: chunk.cached_bytes(),
+            body_bytes: chunk.body_bytes(),
+            unstored: chunk.unstored(),
+        }
+    }
+
+    /// Counts this instead of what it was before.
+    #[inline]
+    fn replace(self, before: Self, cached_bytes: &mut u64, body_bytes: &mut u64, unstored: &mut u64) {
+        *cached_bytes = *cached_bytes + self.cached_bytes - before.cached_bytes;
+        *body_bytes = *body_bytes + self.body_bytes - before.body_bytes;
+        *unstored = *unstored + u64::from(self.unstored) - u64::from(before.unstored);
+    }
+}
+
+fn kept(slot: &Slot, deadline: Moment) -> Kept {
+    Kept {
+        home: slot.home,
+        history: slot.history(),
+        terms: Terms { priority: slot.priority, deadline },
+        body_bytes: slot.body_bytes,
     }
 }
 
@@ -306,7 +408,7 @@ fn number(seq: Seq) -> u64 {
 #[derive(Debug)]
 pub struct Detached {
     remaining: u64,
-    chunks: btree_map::IntoValues<u64, Chunk>,
+    chunks: Vec<btree_map::IntoValues<u64, Chunk>>,
     present: Chunk,
     /// What was held, of a queue that is gone.
     unacked: Option<Homes>,
@@ -319,6 +421,14 @@ impl Detached {
         self.remaining
     }
 
+    /// Adds more messages.
+    pub(super) fn with(mut self, mut more: Backlog) -> Self {
+        let Self { remaining, chunks, .. } = more.detach();
+        self.remaining += remaining;
+        self.chunks.extend(chunks);
+        self
+    }
+
     /// Adds what somebody holds.
     pub(super) fn with_unacked(self, unacked: Unacked) -> Self {
         Self { remaining: self.remaining + unacked.len(), unacked: Some(unacked.into_homes()), ..self }
@@ -329,8 +439,9 @@ impl Detached {
             if let Some(taken) = self.present.pop() {
                 return Some(taken.slot.home);
             }
-            match self.chunks.next() {
-                Some(next) => self.present = next,
+            match self.chunks.last_mut().map(Iterator::next) {
+                Some(Some(next)) => self.present = next,
+                Some(None) => drop(self.chunks.pop()),
                 None => return self.unacked.as_mut()?.next(),
             }
         }

@@ -1,46 +1,73 @@
-//! Neighbouring places of a queue: sixteen bytes for each, and beside them the messages that are in memory.
+//! Neighbouring places of a queue: twenty bytes for each, and beside them the messages that are in memory, and the
+//! moments from which on they are not handed out any more.
 //!
 //! Invariant: the first and the last slot are taken; between them there may be vacant ones. The column of messages is
-//! as long as that of the slots, or empty when no message is in memory.
+//! as long as that of the slots, or empty when no message is in memory; so is that of the deadlines, which is empty
+//! when there are none.
 
 use std::collections::VecDeque;
 
 use super::counted::Counted;
 use super::home::Location;
-use super::{History, Home};
+use super::{History, Home, Moment};
 use crate::model::{Message, Seq};
 
 /// Places of a chunk: few enough that two that are far apart cost little, many enough that finding a chunk is rare.
 pub(super) const PLACES: u64 = 64;
 
-/// What is known of a place without its message.
+/// What is known of a place without its message and its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slot {
     pub(super) home: Home,
-    pub(super) history: History,
+    /// Octets of the message's body.
+    pub(super) body_bytes: u32,
+    delivery_count: u16,
+    redelivered: bool,
+    pub(super) priority: u8,
 }
 
-const VACANT: Slot = Slot { home: Home::VACANT, history: History { redelivered: false, delivery_count: 0 } };
+const VACANT: Slot =
+    Slot { home: Home::VACANT, body_bytes: 0, delivery_count: 0, redelivered: false, priority: 0 };
 
 impl Slot {
+    pub(super) fn new(home: Home, body_bytes: u32, priority: u8) -> Self {
+        Self { home, body_bytes, priority, ..VACANT }
+    }
+
+    /// The same with another past.
+    pub(super) fn with(self, history: History) -> Self {
+        let History { redelivered, delivery_count } = history;
+        Self { redelivered, delivery_count, ..self }
+    }
+
+    /// What clients have done with the message.
+    pub(super) fn history(&self) -> History {
+        History { redelivered: self.redelivered, delivery_count: self.delivery_count }
+    }
+
     fn is_vacant(&self) -> bool {
         self.home == Home::VACANT
     }
 }
 
 /// See the module's invariant.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Chunk {
     /// The place of the first slot.
     first: u64,
     slots: VecDeque<Slot>,
     messages: VecDeque<Option<Message>>,
+    deadlines: VecDeque<Moment>,
+    /// No deadline is earlier.
+    due: Moment,
     taken: u32,
     resident: u32,
     /// Messages that are in memory only, and not about to be stored.
     unstored: u32,
     /// What messages that are in memory and in the log cost in memory.
     cached_bytes: u64,
+    /// Octets of the bodies, wherever they are.
+    body_bytes: u64,
     /// Somebody remembers it as one whose messages may go.
     pub(super) listed: bool,
     /// What it takes itself.
@@ -52,8 +79,28 @@ pub(super) struct Chunk {
 pub(super) struct Taken {
     pub(super) seq: Seq,
     pub(super) slot: Slot,
+    pub(super) deadline: Moment,
     /// None if it is in the log only.
     pub(super) message: Option<Message>,
+}
+
+impl Default for Chunk {
+    fn default() -> Self {
+        Self {
+            first: 0,
+            slots: VecDeque::new(),
+            messages: VecDeque::new(),
+            deadlines: VecDeque::new(),
+            due: Moment::NEVER,
+            taken: 0,
+            resident: 0,
+            unstored: 0,
+            cached_bytes: 0,
+            body_bytes: 0,
+            listed: false,
+            own: Counted::default(),
+        }
+    }
 }
 
 impl Chunk {
@@ -80,6 +127,16 @@ impl Chunk {
         self.cached_bytes
     }
 
+    /// Octets of the bodies, wherever they are.
+    pub(super) fn body_bytes(&self) -> u64 {
+        self.body_bytes
+    }
+
+    /// No deadline is earlier than this one.
+    pub(super) fn due(&self) -> Moment {
+        self.due
+    }
+
     /// Messages that are in memory only, and not about to be stored.
     pub(super) fn unstored(&self) -> u32 {
         self.unstored
@@ -97,11 +154,13 @@ impl Chunk {
     }
 
     /// Takes a place, which is vacant.
-    pub(super) fn put(&mut self, seq: Seq, slot: Slot, message: Option<Message>) {
+    pub(super) fn put(&mut self, taken: Taken) {
+        let Taken { seq, slot, deadline, message } = taken;
         if self.slots.is_empty() {
             self.first = seq.0;
         }
         self.taken += 1;
+        self.body_bytes += u64::from(slot.body_bytes);
         if let Some(message) = &message {
             self.resident += 1;
             self.cached_bytes += cached(slot.home, message);
@@ -112,32 +171,48 @@ impl Chunk {
                 self.make_column();
                 self.messages.push_back(message);
             }
+            if !self.deadlines.is_empty() {
+                self.deadlines.push_back(Moment::NEVER);
+            }
             self.slots.push_back(slot);
-            self.own.set(self.capacity_bytes());
-            return;
+        } else {
+            self.reach(seq);
+            if message.is_some() {
+                self.make_column();
+            }
+            let index = self.index(seq).expect("the slots reach it");
+            debug_assert!(self.slots[index].is_vacant(), "a place is taken once");
+            self.slots[index] = slot;
+            if let Some(own) = self.messages.get_mut(index) {
+                *own = message;
+            }
         }
-        self.reach(seq);
-        if message.is_some() {
-            self.make_column();
+        if deadline < Moment::NEVER {
+            self.set_deadline(seq, deadline);
         }
         self.own.set(self.capacity_bytes());
-        let index = self.index(seq).expect("the slots reach it");
-        debug_assert!(self.slots[index].is_vacant(), "a place is taken once");
-        self.slots[index] = slot;
-        if let Some(own) = self.messages.get_mut(index) {
-            *own = message;
+    }
+
+    /// Sets the deadline of the message in this place.
+    fn set_deadline(&mut self, seq: Seq, deadline: Moment) {
+        let Some(index) = self.index(seq) else { return };
+        if self.deadlines.is_empty() {
+            self.deadlines.resize(self.slots.len(), Moment::NEVER);
         }
+        self.deadlines[index] = deadline;
+        self.due = self.due.min(deadline);
     }
 
     /// Takes the first message out.
     pub(super) fn pop(&mut self) -> Option<Taken> {
         let slot = self.slots.pop_front()?;
         let message = self.messages.pop_front().flatten();
+        let deadline = self.deadlines.pop_front().unwrap_or(Moment::NEVER);
         let seq = Seq(self.first);
         self.first += 1;
         self.left(slot, message.as_ref());
         self.trim();
-        Some(Taken { seq, slot, message })
+        Some(Taken { seq, slot, deadline, message })
     }
 
     /// Takes a message out.
@@ -148,9 +223,24 @@ impl Chunk {
             return None;
         }
         let message = self.messages.get_mut(index).and_then(Option::take);
+        let deadline = self.deadlines.get_mut(index);
+        let deadline = deadline.map_or(Moment::NEVER, |own| std::mem::replace(own, Moment::NEVER));
         self.left(slot, message.as_ref());
         self.trim();
-        Some(Taken { seq, slot, message })
+        Some(Taken { seq, slot, deadline, message })
+    }
+
+    /// Takes up to so many messages out whose deadline is not later than `now`. Says whether there may be more.
+    pub(super) fn expire(&mut self, now: Moment, budget: usize, mut expired: impl FnMut(Taken)) -> bool {
+        let end = self.first + self.deadlines.len() as u64;
+        let due = (self.first..end).zip(&self.deadlines).filter(|(_, deadline)| **deadline <= now);
+        let due: Vec<Seq> = due.map(|(seq, _)| Seq(seq)).take(budget).collect();
+        for seq in &due {
+            expired(self.remove(*seq).expect("only a place that is taken has a deadline"));
+        }
+        // What has left may have been what was due first.
+        self.due = self.deadlines.iter().copied().min().unwrap_or(Moment::NEVER);
+        self.due <= now
     }
 
     /// What is known of a place that is taken.
@@ -164,16 +254,13 @@ impl Chunk {
             && !self.slots[index].is_vacant()
         {
             let slot = &mut self.slots[index];
-            slot.history = slot.history.joined(history);
+            *slot = slot.with(slot.history().joined(history));
         }
     }
 
     /// Every message may have been received before.
     pub(super) fn mark_all(&mut self) {
-        self.slots
-            .iter_mut()
-            .filter(|slot| !slot.is_vacant())
-            .for_each(|slot| slot.history.redelivered = true);
+        self.slots.iter_mut().filter(|slot| !slot.is_vacant()).for_each(|slot| slot.redelivered = true);
     }
 
     /// The message in this place is stored here from this moment on. Says whether there is one.
@@ -247,14 +334,22 @@ impl Chunk {
         })
     }
 
+    /// The deadline of the message in this place.
+    pub(super) fn deadline(&self, seq: Seq) -> Moment {
+        let deadline = self.index(seq).and_then(|index| self.deadlines.get(index));
+        deadline.copied().unwrap_or(Moment::NEVER)
+    }
+
     /// Makes an emptied chunk like a new one, but for its room.
     pub(super) fn reset(&mut self) {
         debug_assert!(self.is_empty(), "only an empty chunk starts anew");
         self.listed = false;
+        self.due = Moment::NEVER;
     }
 
     fn left(&mut self, slot: Slot, message: Option<&Message>) {
         self.taken -= 1;
+        self.body_bytes -= u64::from(slot.body_bytes);
         if let Some(message) = message {
             self.resident -= 1;
             self.cached_bytes -= cached(slot.home, message);
@@ -275,18 +370,24 @@ impl Chunk {
 
     /// Adds vacant slots until the place is among them.
     fn reach(&mut self, seq: Seq) {
-        let column = !self.messages.is_empty();
+        let (messages, deadlines) = (!self.messages.is_empty(), !self.deadlines.is_empty());
         while seq.0 < self.first {
             self.first -= 1;
             self.slots.push_front(VACANT);
-            if column {
+            if messages {
                 self.messages.push_front(None);
+            }
+            if deadlines {
+                self.deadlines.push_front(Moment::NEVER);
             }
         }
         while self.first + self.slots.len() as u64 <= seq.0 {
             self.slots.push_back(VACANT);
-            if column {
+            if messages {
                 self.messages.push_back(None);
+            }
+            if deadlines {
+                self.deadlines.push_back(Moment::NEVER);
             }
         }
     }
@@ -296,11 +397,13 @@ impl Chunk {
         while self.slots.front().is_some_and(Slot::is_vacant) {
             self.slots.pop_front();
             self.messages.pop_front();
+            self.deadlines.pop_front();
             self.first += 1;
         }
         while self.slots.back().is_some_and(Slot::is_vacant) {
             self.slots.pop_back();
             self.messages.pop_back();
+            self.deadlines.pop_back();
         }
     }
 
@@ -308,6 +411,7 @@ impl Chunk {
     pub(super) fn capacity_bytes(&self) -> usize {
         self.slots.capacity() * size_of::<Slot>()
             + self.messages.capacity() * size_of::<Option<Message>>()
+            + self.deadlines.capacity() * size_of::<Moment>()
             + size_of::<Self>()
     }
 }
@@ -317,4 +421,4 @@ fn cached(home: Home, message: &Message) -> u64 {
     if home.location().is_some() { message.cost() as u64 } else { 0 }
 }
 
-const _: () = assert!(size_of::<Slot>() == 16, "a queue's memory is counted by this");
+const _: () = assert!(size_of::<Slot>() == 20, "a queue's memory is counted by this");

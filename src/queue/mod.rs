@@ -11,10 +11,12 @@
 mod backlog;
 mod chunk;
 mod counted;
+mod dying;
 mod history;
 mod holders;
 mod home;
 mod residence;
+mod terms;
 mod unacked;
 mod values;
 
@@ -23,8 +25,10 @@ mod values;
 mod tests;
 
 pub use backlog::{Backlog, ChunkNumber, Detached};
+pub use dying::{Dead, Reason};
 pub use history::History;
 pub use home::{Home, Location};
+pub use terms::{Moment, Terms};
 pub use values::{
     Asked, ConsumerOptions, Dispatched, ExclusiveUse, Got, Holding, Kept, QueueCounters, Released, Settled,
 };
@@ -33,6 +37,7 @@ use rustc_hash::FxHashSet;
 
 use crate::model::{ChannelKey, ConsumerKey, Message, Outcome, QueueId, Seq};
 use chunk::{Slot, Taken};
+use dying::Dying;
 use holders::Holders;
 use unacked::Unacked;
 
@@ -44,6 +49,9 @@ pub struct Queue {
     /// The place that the next message gets.
     next: u64,
     unacked: Unacked,
+    dying: Dying,
+    /// What leaves without having been consumed is handed over with its message.
+    keeps_dead: bool,
     holders: Holders,
     /// Channels whose release has begun and not finished.
     releasing: FxHashSet<ChannelKey>,
@@ -62,6 +70,8 @@ impl Queue {
             ready: Backlog::default(),
             next: 0,
             unacked: Unacked::default(),
+            dying: Dying::default(),
+            keeps_dead: false,
             holders: Holders::default(),
             releasing: FxHashSet::default(),
             counters: QueueCounters::default(),
@@ -131,11 +141,12 @@ impl Queue {
     }
 
     /// Takes a message in, behind all others. Its home is [`Home::NONE`] or [`Home::AWAITED`].
-    pub fn push(&mut self, message: Message, home: Home) -> Seq {
+    pub fn push(&mut self, message: Message, home: Home, terms: Terms) -> Seq {
         self.counters.published += 1;
         let seq = Seq(self.next);
         self.next += 1;
-        self.ready.put(seq, Slot { home, history: History::default() }, Some(message));
+        let slot = Slot::new(home, body_bytes(&message), terms.priority);
+        self.ready.put(Taken { seq, slot, deadline: terms.deadline, message: Some(message) });
         seq
     }
 
@@ -154,13 +165,13 @@ impl Queue {
     /// The message in this place, ready or held; none if it is gone.
     #[must_use]
     pub fn kept(&self, seq: Seq) -> Option<Kept> {
-        let ready = self.ready.find(seq).map(|slot| Kept { home: slot.home, history: slot.history });
-        ready.or_else(|| self.unacked.find(seq))
+        let ready = self.ready.kept(seq);
+        ready.or_else(|| self.unacked.find(seq)).or_else(|| self.dying.kept(seq))
     }
 
     /// The message in this place is stored here from this moment on. Nothing happens if it is gone.
     pub fn store(&mut self, seq: Seq, home: Home) {
-        if !self.ready.store(seq, home) {
+        if !self.ready.store(seq, home) && !self.dying.store(seq, home) {
             self.unacked.store(seq, home);
         }
     }
@@ -203,7 +214,7 @@ impl Queue {
         let consumer = *self.front_consumer()?;
         let number = self.holders.front()?;
         let (taken, message) = self.take()?;
-        let Taken { seq, slot: Slot { home, history }, .. } = taken;
+        let (seq, home, history) = (taken.seq, taken.slot.home, taken.slot.history());
         if consumer.no_ack {
             self.counters.delivered_no_ack += 1;
         } else {
@@ -222,7 +233,7 @@ impl Queue {
         in_memory?;
         let mut taken = self.ready.pop()?;
         let message = taken.message.take()?;
-        self.counters.redelivered += u64::from(taken.slot.history.redelivered);
+        self.counters.redelivered += u64::from(taken.slot.history().redelivered);
         Some((taken, message))
     }
 
@@ -251,7 +262,7 @@ impl Queue {
             return Asked::Empty;
         }
         let Some((taken, message)) = self.take() else { return Asked::Absent };
-        let Taken { seq, slot: Slot { home, history }, .. } = taken;
+        let (seq, home, history) = (taken.seq, taken.slot.home, taken.slot.history());
         if no_ack {
             self.counters.got_no_ack += 1;
         } else {
@@ -272,27 +283,32 @@ impl Queue {
         let consumer = holder.consumer.map(|options| options.consumer);
         holder.list.remove(&slot);
         holders.settled(number);
-        let home = slot.home;
+        let unacked::Slot { message, ready, deadline, .. } = slot;
+        let before = ready.history();
+        let taken = Taken { seq, slot: ready, deadline, message };
         let history = match outcome {
             Outcome::Ack => {
                 self.counters.acked += 1;
-                return Some(Settled { consumer, home, history: slot.history, message: slot.message });
+                let Taken { slot: Slot { home, .. }, message, .. } = taken;
+                return Some(Settled { consumer, home, history: before, message });
             }
             Outcome::Discard => {
                 self.counters.discarded += 1;
-                return Some(Settled { consumer, home, history: slot.history, message: slot.message });
+                let dead = self.leave(Reason::Rejected, taken);
+                let (home, message) = dead.map_or((Home::NONE, None), |dead| (dead.home, dead.message));
+                return Some(Settled { consumer, home, history: before, message });
             }
             Outcome::Requeue | Outcome::Return => {
                 self.counters.requeued += 1;
-                slot.history.returned(outcome == Outcome::Requeue)
+                before.returned(outcome == Outcome::Requeue)
             }
             Outcome::Undelivered => {
                 self.counters.undelivered += 1;
-                slot.history
+                before
             }
         };
-        self.ready.put(seq, Slot { home, history }, slot.message);
-        Some(Settled { consumer, home, history, message: None })
+        self.ready.put(Taken { slot: ready.with(history), ..taken });
+        Some(Settled { consumer, home: ready.home, history, message: None })
     }
 
     /// Returns up to `budget` of the messages that a channel holds to their places, marked as redelivered.
@@ -342,7 +358,12 @@ impl Queue {
     pub fn unheld(&self) -> Vec<(Seq, Seq)> {
         let mut ranges = Vec::new();
         let mut from = 0;
-        for held in self.unacked.seqs() {
+        let mut seqs = self.unacked.seqs();
+        if !self.dying.is_empty() {
+            seqs.extend(self.dying.backlogs().flat_map(|messages| messages.iter().map(|(seq, ..)| seq)));
+            seqs.sort_unstable();
+        }
+        for held in seqs {
             if held.0 > from {
                 ranges.push((Seq(from), Seq(held.0 - 1)));
             }
@@ -354,9 +375,15 @@ impl Queue {
         ranges
     }
 
-    /// Everything that is ready or held, to be freed piece by piece.
+    /// Everything that is ready, held or dying, to be freed piece by piece.
     #[must_use]
     pub fn into_detached(mut self) -> Detached {
-        self.ready.detach().with_unacked(self.unacked)
+        let ready = self.ready.detach();
+        self.dying.into_backlogs().fold(ready, Detached::with).with_unacked(self.unacked)
     }
+}
+
+/// Octets of the message's body.
+fn body_bytes(message: &Message) -> u32 {
+    u32::try_from(message.body().len()).unwrap_or(u32::MAX)
 }

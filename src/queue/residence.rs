@@ -3,7 +3,7 @@
 //! Invariant: a message leaves memory only when it is stored and can be read again. At most one read is under way, and
 //! what it brings is taken only in a place that still is where it was read from.
 
-use super::{Backlog, ChunkNumber, Home, Location, Queue};
+use super::{Backlog, ChunkNumber, Dead, Home, Location, Queue};
 use crate::model::{Message, Seq};
 
 /// What one read asks for at most.
@@ -47,10 +47,37 @@ impl Queue {
         self.ready.absent() > 0
     }
 
-    /// The places to be read next, ascending, with the homes they have; none if enough of the head is in memory or a
-    /// read is under way. [`Self::read`] ends what this begins.
+    /// Whether messages that have left have to be read.
+    #[must_use]
+    #[inline]
+    pub fn has_dying(&self) -> bool {
+        !self.dying.is_empty()
+    }
+
+    /// The places to be read next, with the homes they have: what is dying, then the head of what is ready. None if
+    /// enough of that is in memory or a read is under way. [`Self::read`] ends what this begins.
     pub fn next_read(&mut self) -> Option<Vec<(Seq, Home)>> {
-        if self.reading || !self.has_absent() {
+        if self.reading {
+            return None;
+        }
+        let wanted = if self.has_dying() { self.dying_to_read() } else { self.ready_to_read()? };
+        self.reading = !wanted.is_empty();
+        self.reading.then_some(wanted)
+    }
+
+    fn dying_to_read(&self) -> Vec<(Seq, Home)> {
+        let places = self.dying.backlogs().flat_map(Backlog::iter).map(|(seq, home, _)| (seq, home));
+        let mut bytes = 0;
+        let few = places.take(READ_MESSAGES).take_while(|(_, home)| {
+            let enough = bytes >= READ_BYTES;
+            bytes += u64::from(home.bytes());
+            !enough
+        });
+        few.collect()
+    }
+
+    fn ready_to_read(&self) -> Option<Vec<(Seq, Home)>> {
+        if !self.has_absent() {
             return None;
         }
         let mut wanted = Vec::new();
@@ -72,8 +99,7 @@ impl Queue {
                 }
             }
         }
-        self.reading = !wanted.is_empty();
-        self.reading.then_some(wanted)
+        Some(wanted)
     }
 
     /// The read that was under way has ended.
@@ -81,9 +107,13 @@ impl Queue {
         self.reading = false;
     }
 
-    /// Brings back a message that was read from this home, if it is still awaited.
-    pub fn fill(&mut self, seq: Seq, home: Home, message: Message) {
+    /// Brings back a message that was read from this home, if it is still awaited. If it was dying it has left now.
+    pub fn fill(&mut self, seq: Seq, home: Home, message: Message) -> Option<Dead> {
+        if let Some((reason, home)) = self.dying.take(seq, home) {
+            return Some(Dead { reason, seq, home, message: Some(message) });
+        }
         self.ready.fill(seq, home, message);
+        None
     }
 
     /// Which parts of the queue have messages since the last call that may leave memory.
@@ -94,6 +124,9 @@ impl Queue {
 
     /// Gives up a message that is not what was stored at this home. Says whether there was one.
     pub fn lose(&mut self, seq: Seq, home: Home) -> bool {
+        if self.dying.take(seq, home).is_some() {
+            return true;
+        }
         let lost = self.ready.find(seq).is_some_and(|slot| slot.home == home);
         if lost {
             self.ready.remove(seq);

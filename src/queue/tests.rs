@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{
     Asked, Backlog, ConsumerOptions, Dispatched, ExclusiveUse, Got, History, Holding, Home, Kept, Location,
-    Queue, Released,
+    Queue, Released, Terms,
 };
 use crate::model::{
     ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, Message, MessageParts, Outcome, QueueId, Seq,
@@ -63,7 +63,7 @@ fn home(number: u64) -> Home {
 fn filled(messages: u64) -> Queue {
     let mut queue = Queue::new(QueueId(1));
     for body in 0..messages {
-        assert_eq!(queue.push(message(body), home(body)), Seq(body));
+        assert_eq!(queue.push(message(body), home(body), Terms::default()), Seq(body));
     }
     queue
 }
@@ -90,7 +90,7 @@ fn hands_out_in_publish_order_and_by_turns() {
     queue.add_consumer(consumer(B, 2)).unwrap();
     assert_eq!(turns(&mut queue), [(1, 0), (2, 1), (1, 2), (2, 3), (1, 4)]);
     assert_eq!((queue.ready(), queue.unacked()), (0, 5));
-    queue.push(message(5), Home::NONE);
+    queue.push(message(5), Home::NONE, Terms::default());
     assert_eq!(turns(&mut queue), [(2, 5)], "the turn goes on where it stopped");
 }
 
@@ -104,7 +104,7 @@ fn has_no_front_consumer_without_messages_or_consumers() {
     queue.deliver_front(KEEP_ALL).unwrap();
     assert_eq!(queue.front_consumer(), None);
     queue.park_front();
-    queue.push(message(1), Home::NONE);
+    queue.push(message(1), Home::NONE, Terms::default());
     assert!(queue.front_consumer().is_some(), "parking without a front consumer parks nobody");
 }
 
@@ -116,8 +116,8 @@ fn higher_priority_goes_first_until_its_prefetch_is_full() {
     queue.add_consumer(ConsumerOptions { prefetch: 1, ..consumer(A, 3) }).unwrap();
     assert_eq!(turns(&mut queue), [(2, 0), (2, 1), (3, 2), (1, 3), (1, 4), (1, 5)]);
     queue.settle(A, Seq(0), Outcome::Ack).unwrap();
-    queue.push(message(6), Home::NONE);
-    queue.push(message(7), Home::NONE);
+    queue.push(message(6), Home::NONE, Terms::default());
+    queue.push(message(7), Home::NONE, Terms::default());
     assert_eq!(turns(&mut queue), [(2, 6), (1, 7)]);
 }
 
@@ -130,10 +130,10 @@ fn prefetch_counts_neither_no_ack_deliveries_nor_gets() {
     assert_eq!(queue.unacked(), 1);
     queue.remove_consumer(A, ConsumerKey(1)).unwrap();
     queue.add_consumer(ConsumerOptions { prefetch: 1, ..consumer(A, 2) }).unwrap();
-    queue.push(message(6), Home::NONE);
+    queue.push(message(6), Home::NONE, Terms::default());
     assert_eq!(turns(&mut queue), [(2, 6)]);
     assert_eq!(queue.settle(A, Seq(0), Outcome::Ack).unwrap().consumer, None, "a get had no credit");
-    queue.push(message(7), Home::NONE);
+    queue.push(message(7), Home::NONE, Terms::default());
     assert_eq!(turns(&mut queue), [], "so it gives none back");
 }
 
@@ -147,7 +147,7 @@ fn credit_wakes_a_consumer_at_the_back_of_its_ring() {
     queue.settle(A, Seq(1), Outcome::Ack).unwrap();
     queue.settle(A, Seq(0), Outcome::Ack).unwrap();
     for body in 2..6 {
-        queue.push(message(body), home(body));
+        queue.push(message(body), home(body), Terms::default());
     }
     assert_eq!(turns(&mut queue), [(3, 2), (2, 3), (1, 4)]);
 }
@@ -218,7 +218,7 @@ fn cancelling_leaves_deliveries_with_the_channel() {
     assert_eq!((queue.consumers(), queue.had_consumer(), queue.unacked()), (0, true, 1));
     // Another consumer under the same key owes nothing for its predecessor and gains nothing from it.
     queue.add_consumer(options).unwrap();
-    queue.push(message(2), Home::NONE);
+    queue.push(message(2), Home::NONE, Terms::default());
     assert_eq!(turns(&mut queue), [(1, 1)]);
     assert_eq!(queue.settle(A, Seq(0), Outcome::Ack).unwrap().consumer, Some(ConsumerKey(1)));
     assert_eq!(turns(&mut queue), []);
@@ -274,7 +274,7 @@ fn a_parked_consumer_is_passed_over_until_unparked() {
     queue.unpark(A, ConsumerKey(1));
     assert_eq!(turns(&mut queue), [(3, 1), (2, 2), (1, 3), (3, 4)]);
     for body in 5..8 {
-        queue.push(message(body), home(body));
+        queue.push(message(body), home(body), Terms::default());
     }
     for _ in 0..3 {
         queue.park_front();
@@ -341,7 +341,7 @@ fn purge_takes_what_is_ready_and_leaves_what_is_held() {
     assert_eq!(purged.remaining(), 2998);
     assert!(purged.eq((2..3000).map(home)));
     assert_eq!(queue.purge().remaining(), 0);
-    assert_eq!(queue.push(message(3000), home(3000)), Seq(3000));
+    assert_eq!(queue.push(message(3000), home(3000), Terms::default()), Seq(3000));
     queue.settle(A, Seq(1), Outcome::Requeue).unwrap();
     queue.add_consumer(consumer(A, 1)).unwrap();
     assert_eq!(marks(&mut queue), [(1, true), (3000, false)]);
@@ -385,7 +385,7 @@ fn a_stuck_first_delivery_does_not_grow_memory() {
     queue.add_consumer(consumer(A, 1)).unwrap();
     queue.deliver_front(KEEP_ALL).unwrap();
     for seq in 1..100_000 {
-        queue.push(message(seq), Home::NONE);
+        queue.push(message(seq), Home::NONE, Terms::default());
         queue.deliver_front(KEEP_ALL).unwrap();
         queue.settle(A, Seq(seq), Outcome::Ack).unwrap();
     }
@@ -427,12 +427,12 @@ fn a_queue_counts_what_it_knows_of_messages_that_are_in_the_log_only() {
     let _ = settle_message_bytes();
     let mut backlog = Backlog::default();
     for seq in 0..MESSAGES {
-        backlog.restore(Seq(seq), home(seq));
+        backlog.restore(Seq(seq), home(seq), 0, Terms::default());
     }
     let mut queue = Queue::new(QueueId(1));
     queue.recover(backlog, Seq(MESSAGES));
     let counted = settle_message_bytes();
-    assert!((16 * MESSAGES..20 * MESSAGES).contains(&u64::try_from(counted).unwrap()), "{counted} bytes");
+    assert!((20 * MESSAGES..24 * MESSAGES).contains(&u64::try_from(counted).unwrap()), "{counted} bytes");
     let purged = queue.purge();
     assert_eq!(purged.count(), 64 << 10);
     drop(queue);
@@ -464,9 +464,10 @@ fn a_home_is_found_and_changed_wherever_its_message_is() {
     queue.settle(A, Seq(0), Outcome::Return).unwrap();
     for (seq, redelivered) in [(0, true), (1, false), (2, false), (1500, false), (2999, false)] {
         let moved = Home::new(Location { segment: 9999, offset: 8 }, 5);
-        assert_eq!(queue.kept(Seq(seq)), Some(Kept { home: home(seq), history: marked(redelivered) }));
+        let kept = |home| Kept { home, history: marked(redelivered), terms: Terms::default(), body_bytes: 8 };
+        assert_eq!(queue.kept(Seq(seq)), Some(kept(home(seq))));
         queue.store(Seq(seq), moved);
-        assert_eq!(queue.kept(Seq(seq)), Some(Kept { home: moved, history: marked(redelivered) }));
+        assert_eq!(queue.kept(Seq(seq)), Some(kept(moved)));
     }
     queue.settle(A, Seq(1), Outcome::Ack).unwrap();
     assert_eq!(queue.kept(Seq(1)), None);
@@ -497,7 +498,7 @@ fn a_recovered_queue_goes_on_where_it_was() {
     let mut queue = Queue::new(QueueId(1));
     let mut backlog = Backlog::default();
     for seq in [3, 7, 8] {
-        backlog.restore(Seq(seq), home(seq));
+        backlog.restore(Seq(seq), home(seq), 0, Terms::default());
     }
     backlog.mark(Seq(7), marked(true));
     queue.recover(backlog, Seq(12));
@@ -510,7 +511,7 @@ fn a_recovered_queue_goes_on_where_it_was() {
     }
     queue.read();
     assert_eq!((queue.ready(), queue.counters().published), (3, 3));
-    assert_eq!(queue.push(message(12), home(12)), Seq(12));
+    assert_eq!(queue.push(message(12), home(12), Terms::default()), Seq(12));
     assert_eq!(queue.kept(Seq(12)).unwrap().home, home(12));
     queue.add_consumer(consumer(A, 1)).unwrap();
     assert_eq!(marks(&mut queue), [(3, false), (7, true), (8, false), (12, false)]);

@@ -11,10 +11,10 @@ use rustc_hash::FxHashMap;
 
 use super::chunk::{Slot as Ready, Taken};
 use super::counted::Counted;
-use super::{History, Home, Kept};
+use super::{Home, Kept, Moment, Terms};
 use crate::model::{Message, Seq};
 
-/// Places per chunk. What is left alone in its chunk costs `PLACES` slots of 40 bytes.
+/// Places per chunk. What is left alone in its chunk costs `PLACES` slots of 56 bytes.
 const PLACES: usize = 32;
 
 /// The same, to count places with.
@@ -60,12 +60,12 @@ impl List {
 pub(super) struct Slot {
     /// None if it is in the log only.
     pub(super) message: Option<Message>,
-    pub(super) home: Home,
+    /// What was known when it was handed out.
+    pub(super) ready: Ready,
+    pub(super) holder: u32,
+    pub(super) deadline: Moment,
     prev: u64,
     next: u64,
-    pub(super) holder: u32,
-    /// What was known when it was handed out.
-    pub(super) history: History,
 }
 
 #[derive(Debug)]
@@ -92,9 +92,9 @@ impl Unacked {
 
     /// Records a delivery to the holder with this number and list.
     pub(super) fn insert(&mut self, taken: Taken, holder: u32, list: &mut List) {
-        let Taken { seq, slot: Ready { home, history }, message } = taken;
+        let Taken { seq, slot: ready, deadline, message } = taken;
         let tail = list.tail;
-        let slot = Slot { message, home, prev: tail, next: NONE, holder, history };
+        let slot = Slot { message, ready, deadline, prev: tail, next: NONE, holder };
         let (number, place) = locate(seq.0);
         let chunk = match self.chunks.get_mut(&number) {
             Some(chunk) => chunk,
@@ -143,12 +143,16 @@ impl Unacked {
         Some(slot)
     }
 
-    /// Where the message in this place is stored, and whether a client may have received it before it was handed
-    /// out.
+    /// What was known of the message in this place when it was handed out.
     pub(super) fn find(&self, seq: Seq) -> Option<Kept> {
         let (number, place) = locate(seq.0);
         let slot = self.chunks.get(&number)?.slots[place].as_ref()?;
-        Some(Kept { home: slot.home, history: slot.history })
+        Some(Kept {
+            home: slot.ready.home,
+            history: slot.ready.history(),
+            terms: Terms { priority: slot.ready.priority, deadline: slot.deadline },
+            body_bytes: slot.ready.body_bytes,
+        })
     }
 
     /// The message in this place is stored here from this moment on.
@@ -156,7 +160,7 @@ impl Unacked {
         let (number, place) = locate(seq.0);
         let slot = self.chunks.get_mut(&number).and_then(|chunk| chunk.slots[place].as_mut());
         if let Some(slot) = slot {
-            slot.home = slot.home.moved_to(home);
+            slot.ready.home = slot.ready.home.moved_to(home);
         }
     }
 
@@ -251,7 +255,7 @@ impl Iterator for Homes {
     fn next(&mut self) -> Option<Home> {
         loop {
             if let Some(slot) = self.slots.by_ref().flatten().next() {
-                return Some(slot.home);
+                return Some(slot.ready.home);
             }
             let slots: Box<[_]> = self.chunks.next()?.slots;
             self.slots = slots.into_vec().into_iter();

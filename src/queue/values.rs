@@ -4,7 +4,7 @@
 
 use thiserror::Error;
 
-use super::{History, Home};
+use super::{History, Home, Terms};
 use crate::model::{ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, Message, Seq};
 
 /// A consumer as it was started.
@@ -34,7 +34,7 @@ pub struct ConsumerOptions {
 pub struct ExclusiveUse;
 
 /// What happened in a queue since it was made. Each number only grows, and
-/// `published = ready + unacked + delivered_no_ack + got_no_ack + acked + discarded + purged + lost`.
+/// `published = ready + unacked + delivered_no_ack + got_no_ack + acked + discarded + expired + purged + lost`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueCounters {
     /// Messages that entered.
@@ -57,6 +57,8 @@ pub struct QueueCounters {
     pub requeued: u64,
     /// Deliveries that ended with the message refused for good.
     pub discarded: u64,
+    /// Messages whose deadline has come while nobody held them.
+    pub expired: u64,
     /// Deliveries that were counted above and never left the broker.
     pub undelivered: u64,
     /// Messages that were purged.
@@ -112,7 +114,7 @@ pub struct Settled {
     /// The consumer that held the message and has its credit back, even if it is cancelled; none if the
     /// message came by `basic.get`, which takes no credit.
     pub consumer: Option<ConsumerKey>,
-    /// Where the message is stored.
+    /// Where the message is stored; [`Home::NONE`] for one that stays until it has been read.
     pub home: Home,
     /// What clients have done with it from here on.
     pub history: History,
@@ -127,6 +129,10 @@ pub struct Kept {
     pub home: Home,
     /// What clients have done with it, apart from whoever holds it at this moment.
     pub history: History,
+    /// On which terms it is kept.
+    pub terms: Terms,
+    /// Octets of its body.
+    pub body_bytes: u32,
 }
 
 /// One slice of a channel's release.

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use super::disk::{Disk, DiskOptions};
 use super::ledger::Ledger;
-use super::{AlarmChange, Connection, Durability, Mailbox, Memory, Replayed, VhostHandle};
+use super::{AlarmChange, Clock, Connection, Durability, Mailbox, Memory, Replayed, VhostHandle};
 use crate::auth::Authenticator;
 use crate::model::{Definition, UserName, VhostName};
 use crate::session::{Credentials, LoginRefusal, OpenRefusal, Peer, SessionOptions};
@@ -46,6 +46,8 @@ pub struct Found {
     pub replayed: Replayed,
     /// The definitions of each vhost.
     pub definitions: BTreeMap<VhostName, Vec<Definition>>,
+    /// The time from here on.
+    pub clock: Clock,
 }
 
 /// A cheap handle to the one broker of this process.
@@ -62,6 +64,7 @@ struct Shared {
     disk: Disk,
     durability: Durability,
     ledger: Arc<Ledger>,
+    clock: Clock,
     counters: Counters,
     stopping: AtomicBool,
 }
@@ -76,7 +79,7 @@ impl Broker {
         found: Found,
         vhosts: &[VhostName],
     ) -> (Self, Vec<RestoreReport>) {
-        let Found { storage, replayed, definitions } = found;
+        let Found { storage, replayed, definitions, clock } = found;
         let durable = storage.log().durable();
         let ledger = Arc::new(Ledger::new(storage, options.log_budget_bytes));
         let shared = Shared {
@@ -88,6 +91,7 @@ impl Broker {
             disk: Disk::new(options.disk),
             durability: Durability::new(durable),
             ledger,
+            clock,
             counters: Counters::default(),
             stopping: AtomicBool::new(false),
         };
@@ -122,6 +126,7 @@ impl Broker {
         }
         let restored = kept.into_iter().map(|(name, (id, mut restored))| {
             restored.definitions = definitions.remove(&name).unwrap_or_default();
+            restored.now = self.0.clock.now();
             let (vhost, mut report) = Vhost::restore(name, options.clone(), restored);
             self.add_vhost(id, vhost, &mut report.journal);
             report
@@ -132,7 +137,7 @@ impl Broker {
     fn add_vhost(&self, id: VhostId, vhost: Vhost, journal: &mut Journal) {
         let (reads, to_read) = mpsc::unbounded_channel();
         let (ledger, memory) = (Arc::clone(&self.0.ledger), Arc::clone(&self.0.memory));
-        let handle = Arc::new(VhostHandle::new(id, vhost, ledger, memory, reads));
+        let handle = Arc::new(VhostHandle::new(id, vhost, ledger, memory, self.0.clock, reads));
         handle.begin(journal);
         self.0.vhosts.insert(handle.name().clone(), Arc::clone(&handle));
         let broker = self.clone();

@@ -110,7 +110,7 @@ impl Connection {
         self.session.set_shortage(self.broker.memory().shortage());
         self.session.set_disk_short(self.broker.disk().is_short());
         self.session.durable(self.broker.durability().position());
-        self.take_turn();
+        self.take_turn(now);
         // Frames may have been parked behind a reply that is out by this time.
         self.run(&[], now);
         self.settle()
@@ -139,7 +139,7 @@ impl Connection {
         self.session.sent(now);
         self.drained += self.session.take_drained();
         if self.drained >= DRAINED_REPORT_BYTES || (self.drained > 0 && self.session.output().is_empty()) {
-            self.take_turn();
+            self.take_turn(now);
             // What the turn brought may have left the session with something to say to the vhost.
             self.run(&[], now);
         }
@@ -181,7 +181,7 @@ impl Connection {
             let (taken, step) = self.session.receive(&input[consumed..], &mut context, &mut self.commands);
             consumed += taken;
             if !self.commands.is_empty() {
-                self.take_turn();
+                self.take_turn(now);
             }
             match step {
                 Step::NeedInput => return consumed,
@@ -214,7 +214,7 @@ impl Connection {
     }
 
     /// Applies the commands at hand and encodes what the vhost has for this connection.
-    fn take_turn(&mut self) {
+    fn take_turn(&mut self, now: Instant) {
         let Some(attached) = &self.attached else { return };
         self.drained += self.session.take_drained();
         if self.drained > 0 {
@@ -222,7 +222,7 @@ impl Connection {
             self.commands.insert(0, Command::Drained { bytes: std::mem::take(&mut self.drained) });
         }
         let turned =
-            attached.vhost.turn(attached.key, &mut self.commands, &mut self.events, &mut self.buffers);
+            attached.vhost.turn(attached.key, &mut self.commands, &mut self.events, (now, &mut self.buffers));
         if turned.gate > LogPosition::START {
             self.session.durable(self.broker.durability().position());
         }

@@ -4,7 +4,7 @@
 //! is not stored for it.
 
 use crate::model::{Message, QueueId, Seq, VhostName};
-use crate::queue::History;
+use crate::queue::{History, Moment, Terms};
 use crate::storage::log::{Batch, Record, SeqRange, VhostId};
 use crate::vhost::{Entry, Journal, Places, Vhost};
 
@@ -16,6 +16,8 @@ pub(super) struct Scribe {
     /// Places of the messages in the batch, and where in the batch each one's message is.
     pub(super) places: Vec<(QueueId, Seq)>,
     pub(super) extents: Vec<Extent>,
+    /// The deadlines of one message's places; empty if there are none.
+    deadlines: Vec<u64>,
     /// The batch holds identities, or definitions that have not changed.
     pub(super) defines: bool,
     /// Places that have the same fate, until they are written.
@@ -51,6 +53,7 @@ impl Scribe {
             batch: Batch::new(),
             places: Vec::new(),
             extents: Vec::new(),
+            deadlines: Vec::new(),
             defines: false,
             ranges: Vec::new(),
             fate: None,
@@ -75,8 +78,11 @@ impl Scribe {
                 Entry::Published { message, places: count } => {
                     let (of_message, rest) = places.split_at(*count);
                     places = rest;
-                    let kept = of_message.iter().filter(|(queue, seq)| vhost.awaits_home(*queue, *seq));
-                    self.publish(message, kept.copied());
+                    let kept = of_message.iter().filter_map(|(queue, seq)| {
+                        let kept = vhost.kept(*queue, *seq)?;
+                        kept.home.is_awaited().then_some((*queue, *seq, kept.terms))
+                    });
+                    self.publish(message, kept);
                 }
                 Entry::Created { queue, name } => {
                     self.end_ranges();
@@ -93,16 +99,28 @@ impl Scribe {
     }
 
     /// Encodes a message for these places, unless there are none.
-    pub(super) fn publish(&mut self, message: &Message, places: impl Iterator<Item = (QueueId, Seq)>) {
+    pub(super) fn publish(&mut self, message: &Message, places: impl Iterator<Item = (QueueId, Seq, Terms)>) {
         self.end_ranges();
         let first = self.places.len();
-        self.places.extend(places);
+        self.deadlines.clear();
+        for (queue, seq, terms) in places {
+            if terms.deadline < Moment::NEVER || !self.deadlines.is_empty() {
+                self.deadlines.resize(self.places.len() - first, Moment::NEVER.0);
+                self.deadlines.push(terms.deadline.0);
+            }
+            self.places.push((queue, seq));
+        }
         let queues = &self.places[first..];
         if queues.is_empty() {
             return;
         }
         let before = self.batch.size();
-        let begin = self.batch.push(&Record::Publish { vhost: self.vhost, queues, message: message.into() });
+        let begin = self.batch.push(&Record::Publish {
+            vhost: self.vhost,
+            queues,
+            deadlines: &self.deadlines,
+            message: message.into(),
+        });
         let bytes = bytes_per_place(self.batch.size() - before, queues.len());
         self.extents.resize(self.places.len(), Extent { begin, bytes });
     }

@@ -4,6 +4,7 @@
 //! It is the only room that holds locks; none of them is held across an await.
 
 mod broker;
+mod clock;
 mod connection;
 mod disk;
 mod durability;
@@ -18,6 +19,7 @@ mod summary;
 mod vhost_handle;
 
 pub use broker::{Broker, BrokerOptions, Found};
+pub use clock::Clock;
 pub use connection::{Connection, Next};
 pub use disk::DiskOptions;
 pub use durability::Durability;

@@ -177,7 +177,9 @@ fn record(location: Location, home: Home) -> Wanted {
 /// The message, if the record is what was stored for this place.
 fn message_of(record: &Record<'_>, (vhost, queue, seq): (VhostId, QueueId, Seq)) -> Option<Message> {
     match record {
-        Record::Publish { vhost: of, queues, message } if *of == vhost && queues.contains(&(queue, seq)) => {
+        Record::Publish { vhost: of, queues, message, .. }
+            if *of == vhost && queues.contains(&(queue, seq)) =>
+        {
             Some(message.to_message())
         }
         _ => None,

@@ -154,7 +154,7 @@ struct Slice<'a> {
 
 impl Slice<'_> {
     fn take(&mut self, placed: &Placed<'_>) {
-        let Record::Publish { vhost, queues, message } = placed.record else { return };
+        let Record::Publish { vhost, queues, message, .. } = placed.record else { return };
         if self.moved == Moved::UntilFull {
             return;
         }
@@ -190,7 +190,7 @@ impl VhostHandle {
     /// Appends those of these definitions again that are still in force, and the identities of queues among them.
     fn define_again(&self, definitions: &[Definition]) {
         let mut state = self.state.lock();
-        let State { vhost, scribe } = &mut *state;
+        let State { vhost, scribe, .. } = &mut *state;
         for definition in definitions.iter().filter(|definition| vhost.topology().holds(definition)) {
             scribe.defines = true;
             Storage::define_again(&mut scribe.batch, self.name(), definition);
@@ -208,23 +208,20 @@ impl VhostHandle {
     fn store_again(&self, segment: SegmentNumber, candidates: &[Candidate]) -> usize {
         let segment = super::ledger::number(segment);
         let mut state = self.state.lock();
-        let State { vhost, scribe } = &mut *state;
+        let State { vhost, scribe, .. } = &mut *state;
         let mut freed = Vec::new();
         let mut redelivered = Vec::new();
         for Candidate { message, places } in candidates {
-            let alive = places.iter().filter(|(queue, seq)| {
-                let Some(kept) = vhost.kept(*queue, *seq) else { return false };
-                let Some((home, bytes)) = kept.home.stored() else { return false };
-                if home != segment {
-                    return false;
-                }
+            let alive = places.iter().filter_map(|(queue, seq)| {
+                let kept = vhost.kept(*queue, *seq)?;
+                let (_, bytes) = kept.home.stored().filter(|(home, _)| *home == segment)?;
                 freed.push(Freed { segment, places: 1, bytes: u64::from(bytes) });
                 if kept.history.redelivered {
                     redelivered.push((*queue, *seq, kept.history));
                 }
-                true
+                Some((*queue, *seq, kept.terms))
             });
-            scribe.publish(message, alive.copied());
+            scribe.publish(message, alive);
         }
         for (queue, seq, history) in redelivered {
             scribe.came_back(queue, seq, history);

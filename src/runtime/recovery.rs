@@ -10,9 +10,9 @@ use rustc_hash::FxHashMap;
 use super::journal::bytes_per_place;
 use super::ledger::{Live, location, number};
 use crate::model::{QueueId, QueueName, Seq, VhostName};
-use crate::queue::{Backlog, History, Home};
+use crate::queue::{Backlog, History, Home, Moment, Terms};
 use crate::storage::log::{Placed, Record, SegmentNumber, SeqRange, StoredPlace, VhostId};
-use crate::vhost::{Restored, RestoredQueue};
+use crate::vhost::{Restored, RestoredQueue, priority_of};
 
 /// The records so far.
 #[derive(Debug, Default)]
@@ -55,10 +55,16 @@ impl Replay {
         match placed.record {
             // What is not persistent was stored for the sake of memory.
             Record::Publish { message, .. } if !message.parts.persistent => {}
-            Record::Publish { vhost, queues, .. } => {
+            Record::Publish { vhost, queues, deadlines, message } => {
                 let home = Home::new(location(placed.location), bytes_per_place(placed.bytes, queues.len()));
-                for (queue, seq) in queues {
-                    self.queue(vhost, *queue).publish(*seq, home);
+                let priority = priority_of(message.parts.properties);
+                let body_bytes = u32::try_from(message.body.len()).unwrap_or(u32::MAX);
+                for (index, (queue, seq)) in queues.iter().enumerate() {
+                    let deadline = deadlines.get(index).map_or(Moment::NEVER, |deadline| Moment(*deadline));
+                    let queue = self.queue(vhost, *queue);
+                    queue.next = queue.next.max(seq.0.saturating_add(1));
+                    // It may be there, copied forward from an old segment.
+                    queue.messages.restore(*seq, home, body_bytes, Terms { priority, deadline });
                 }
             }
             Record::Ack { vhost, queue, seqs } => {
@@ -92,9 +98,11 @@ impl Replay {
                 let queue = self.queue(vhost, queue);
                 queue.next = queue.next.max(next.0);
                 for place in places {
-                    queue.messages.restore(place.seq, Home::new(location(place.location), place.bytes));
-                    let StoredPlace { redelivered, delivery_count, .. } = *place;
-                    queue.messages.mark(place.seq, History { redelivered, delivery_count });
+                    let StoredPlace { seq, redelivered, delivery_count, priority, body_bytes, .. } = *place;
+                    let home = Home::new(location(place.location), place.bytes);
+                    let terms = Terms { priority, deadline: Moment(place.deadline) };
+                    queue.messages.restore(seq, home, body_bytes, terms);
+                    queue.messages.mark(seq, History { redelivered, delivery_count });
                 }
             }
             Record::Define { .. } | Record::CleanStop => {}
@@ -162,14 +170,6 @@ impl Replay {
     }
 }
 
-impl ReplayedQueue {
-    fn publish(&mut self, seq: Seq, home: Home) {
-        self.next = self.next.max(seq.0.saturating_add(1));
-        // It may be there, copied forward from an old segment.
-        self.messages.restore(seq, home);
-    }
-}
-
 impl Replayed {
     fn count(&mut self, messages: &Backlog) {
         self.messages += messages.len();
@@ -220,7 +220,7 @@ mod tests {
             let queues: Vec<_> = places.iter().map(|(queue, seq)| (QueueId(*queue), Seq(*seq))).collect();
             self.record(
                 segment,
-                Record::Publish { vhost: VHOST, queues: &queues, message: (&message).into() },
+                Record::Publish { vhost: VHOST, queues: &queues, deadlines: &[], message: (&message).into() },
             );
         }
 

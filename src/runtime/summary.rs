@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::Broker;
 use super::vhost_handle::{State, VhostHandle};
-use crate::queue::{History, Queue};
+use crate::queue::{History, Kept, Queue};
 use crate::storage::Storage;
 use crate::storage::log::{
     Batch, Location, Record, SegmentNumber, ShutdownError, Space, StoredPlace, VhostId,
@@ -90,11 +90,20 @@ fn push_queues(summary: &mut Batch, id: VhostId, vhost: &Vhost, places: &mut Vec
 }
 
 fn stored(queue: &Queue) -> impl Iterator<Item = StoredPlace> {
-    queue.backlog().iter().filter_map(|(seq, home, history)| {
+    queue.iter_kept().filter_map(|(seq, kept)| {
+        let Kept { home, history, terms, body_bytes } = kept;
         let location = home.location().filter(|_| !home.is_transient())?;
         let segment = SegmentNumber(u64::from(location.segment));
-        let location = Location { segment, offset: location.offset };
         let History { redelivered, delivery_count } = history;
-        Some(StoredPlace { seq, location, bytes: home.bytes(), redelivered, delivery_count })
+        Some(StoredPlace {
+            seq,
+            location: Location { segment, offset: location.offset },
+            bytes: home.bytes(),
+            redelivered,
+            delivery_count,
+            priority: terms.priority,
+            body_bytes,
+            deadline: terms.deadline.0,
+        })
     })
 }

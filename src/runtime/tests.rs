@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use ferrymq_protocol::table::Table;
@@ -89,7 +90,12 @@ fn start(path: &Path, memory: MemoryBytes) -> Broker {
     let opened = storage::open(&options, &mut |placed| replay.record(&placed)).expect("it opens");
     assert_eq!(opened.recovery.damage, []);
     let replayed = replay.finish(opened.recovery.clean_stop, &opened.defined_in);
-    let found = Found { storage: opened.storage, replayed, definitions: opened.definitions };
+    let found = Found {
+        storage: opened.storage,
+        replayed,
+        definitions: opened.definitions,
+        clock: Clock::start(None),
+    };
     let options = BrokerOptions {
         session: SessionOptions::default(),
         memory_watermark_bytes: memory.watermark,
@@ -145,10 +151,11 @@ impl World {
         }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "nothing here depends on the time")]
     fn turn(&mut self, commands: Vec<Command>) -> Vec<Event> {
         let vhost = self.broker.vhost("/").expect("it exists");
         let (mut commands, mut events) = (commands, Vec::new());
-        vhost.turn(self.connection, &mut commands, &mut events, &mut self.buffers);
+        vhost.turn(self.connection, &mut commands, &mut events, (Instant::now(), &mut self.buffers));
         self.broker.fold_memory(0);
         events
     }

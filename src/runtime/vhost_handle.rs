@@ -5,24 +5,24 @@
 //! so that the order of the log is the order of the changes and no reply overtakes the snapshot that shows it.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, mpsc, watch};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::journal::Scribe;
 use super::ledger::{Ledger, Outgoing};
-use super::{Mailbox, Memory};
+use super::{Clock, Mailbox, Memory};
 use crate::model::{ConnectionKey, DefinitionChange, LogPosition, Message, VhostName};
-use crate::queue::{Detached, Home, Queue};
+use crate::queue::{Detached, Home, Moment, Queue};
 use crate::storage::log::{self, VhostId};
 use crate::telemetry::printable;
 use crate::topology::Topology;
 use crate::vhost::{
     Command, Conflict, Effects, Event, Freed, IneffectiveArguments, Journal, Lost, OperatorReport,
-    OperatorTopology, Read, Vhost,
+    OperatorTopology, Overdue, Read, Vhost,
 };
 
 /// One vhost, shared by its connections.
@@ -37,6 +37,9 @@ pub struct VhostHandle {
     memory: Arc<Memory>,
     /// Rung when memory is scarce and messages could be stored for its sake.
     memory_scarce: Notify,
+    clock: Clock,
+    /// Rung when something is due before the house-keeping would look.
+    alarm_is_earlier: Notify,
     /// Rung when work was left for later slices.
     work_left: Notify,
     /// Rung when messages are to leave memory as soon as they are written.
@@ -52,6 +55,8 @@ pub struct VhostHandle {
 pub(super) struct State {
     pub(super) vhost: Vhost,
     pub(super) scribe: Scribe,
+    /// When the house-keeping looks at the calendar next.
+    alarm: Moment,
 }
 
 /// Where in the log a turn stands.
@@ -80,15 +85,18 @@ impl VhostHandle {
         vhost: Vhost,
         ledger: Arc<Ledger>,
         memory: Arc<Memory>,
+        clock: Clock,
         reads: mpsc::UnboundedSender<Read>,
     ) -> Self {
         Self {
             name: vhost.name().clone(),
             id,
             topology: RwLock::new(Arc::new(vhost.topology().clone())),
-            state: Mutex::new(State { vhost, scribe: Scribe::new(id) }),
+            state: Mutex::new(State { vhost, scribe: Scribe::new(id), alarm: Moment::NEVER }),
             mailboxes: DashMap::new(),
             ledger,
+            clock,
+            alarm_is_earlier: Notify::new(),
             work_left: Notify::new(),
             memory,
             memory_scarce: Notify::new(),
@@ -145,9 +153,9 @@ impl VhostHandle {
         connection: ConnectionKey,
         commands: &mut Vec<Command>,
         events: &mut Vec<Event>,
-        buffers: &mut TurnBuffers,
+        (now, buffers): (Instant, &mut TurnBuffers),
     ) -> Turned {
-        self.change(buffers, |vhost, effects| {
+        self.change_at(self.clock.moment(now), buffers, |vhost, effects| {
             vhost.turn(connection, commands, effects);
             vhost.collect(connection, events);
         })
@@ -159,16 +167,28 @@ impl VhostHandle {
         buffers: &mut TurnBuffers,
         change: impl FnOnce(&mut Vhost, &mut Effects),
     ) -> Turned {
+        self.change_at(self.clock.now(), buffers, change)
+    }
+
+    /// The same for whoever knows what time it is.
+    fn change_at(
+        &self,
+        now: Moment,
+        buffers: &mut TurnBuffers,
+        change: impl FnOnce(&mut Vhost, &mut Effects),
+    ) -> Turned {
         let effects = &mut buffers.effects;
         let turned = {
             let mut state = self.state.lock();
             // Half a turn must never become visible: a panic in here ends the process, and recovery decides.
             let guard = AbortOnPanic;
-            if state.vhost.tells_time() {
-                state.vhost.set_time(seconds_since_1970());
-            }
+            state.vhost.set_time(now);
             change(&mut state.vhost, effects);
             let turned = self.publish(&mut state, effects);
+            if state.vhost.next_deadline() < state.alarm {
+                state.alarm = state.vhost.next_deadline();
+                self.alarm_is_earlier.notify_one();
+            }
             if state.vhost.can_spill() && self.memory.is_scarce() {
                 self.memory_scarce.notify_one();
             }
@@ -189,6 +209,19 @@ impl VhostHandle {
         for IneffectiveArguments { queue, arguments } in effects.ineffective.drain(..) {
             warn!(
                 "queue {}: {arguments} accepted and stored, without effect in this release",
+                printable(queue.as_str())
+            );
+        }
+        for Overdue { queue } in effects.overdue.drain(..) {
+            info!(
+                "queue {}: deleted, nobody has used it for as long as it was to stay",
+                printable(queue.as_str())
+            );
+        }
+        effects.cycles.dedup();
+        for queue in effects.cycles.drain(..) {
+            warn!(
+                "queue {}: dead letters dropped that would go round for ever, no client refuses them on their way",
                 printable(queue.as_str())
             );
         }
@@ -239,7 +272,7 @@ impl VhostHandle {
 
     /// Publishes what a turn has changed: the snapshot, and what is to survive a restart.
     fn publish(&self, state: &mut State, effects: &mut Effects) -> Turned {
-        let State { vhost, scribe } = state;
+        let State { vhost, scribe, .. } = state;
         if std::mem::take(&mut effects.topology_changed) {
             *self.topology.write() = Arc::new(vhost.topology().clone());
         }
@@ -278,7 +311,7 @@ impl VhostHandle {
         freed: &[Freed],
         waits: bool,
     ) -> LogPosition {
-        let State { vhost, scribe } = state;
+        let State { vhost, scribe, .. } = state;
         let stored = self.ledger.append(Outgoing {
             batch: &mut scribe.batch,
             vhost: &self.name,
@@ -334,6 +367,25 @@ impl VhostHandle {
         }
     }
 
+    /// Waits until something is due.
+    async fn alarm_rings(&self) {
+        loop {
+            let alarm = {
+                let mut state = self.state.lock();
+                state.alarm = state.vhost.next_deadline();
+                state.alarm
+            };
+            tokio::select! {
+                () = self.clock.sleep_until(alarm), if alarm < Moment::NEVER => {
+                    if alarm <= self.clock.now() {
+                        return;
+                    }
+                }
+                () = self.alarm_is_earlier.notified() => {}
+            }
+        }
+    }
+
     /// Has messages stored, slice by slice, that are in memory only, until memory is not scarce any more or nothing is
     /// left of them.
     async fn spill(&self, buffers: &mut TurnBuffers, fold: &impl Fn()) {
@@ -361,6 +413,7 @@ impl VhostHandle {
         loop {
             tokio::select! {
                 () = self.work_left.notified() => {}
+                () = self.alarm_rings() => {}
                 () = self.cache_can_shrink(&mut written) => {}
                 () = self.memory_scarce.notified() => self.spill(&mut buffers, &fold).await,
             }
@@ -390,12 +443,6 @@ const FREED_AT_ONCE: u64 = 1_000;
 const SPILL_PAUSE: Duration = Duration::from_millis(10);
 /// Messages that the house-keeping frees between two chances for others.
 const FREED_AT_A_TIME: usize = 10_000;
-
-/// The wall clock; 0 before 1970.
-#[expect(clippy::disallowed_methods, reason = "what dead letters tell is the wall clock's time")]
-fn seconds_since_1970() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
 
 /// Drops messages and gives back the room of an exceptionally long list.
 fn free(discarded: &mut Vec<Message>) {

@@ -109,8 +109,8 @@ const fn argument(
 /// left out: nobody knows them, so they are kept and never looked at.
 const ARGUMENTS: &[Argument] = &[
     argument(X_QUEUE_TYPE, Known::Both, Effect::Done, check_text),
-    argument("x-expires", Known::Both, Effect::NotYet, check_expires),
-    argument("x-message-ttl", Known::Both, Effect::NotYet, check_expiry),
+    argument("x-expires", Known::Both, Effect::Done, check_expires),
+    argument("x-message-ttl", Known::Both, Effect::Done, check_expiry),
     argument(X_DEAD_LETTER_EXCHANGE, Known::Both, Effect::Done, check_text),
     argument("x-dead-letter-routing-key", Known::Both, Effect::Done, check_dead_letter_key),
     argument("x-dead-letter-strategy", Known::Quorum, Effect::NotYet, check_dead_letter_strategy),

@@ -190,6 +190,7 @@ impl Vhost {
     /// Takes what was read, and goes on with whoever waited for it.
     pub fn read(&mut self, result: ReadResult, effects: &mut Effects) {
         let ReadResult { queue: id, found, missing } = result;
+        self.calendar.begin_turn();
         let Some(slot) = self.queues.get_mut(&id) else { return };
         slot.queue.read();
         let lost = missing.iter().filter(|(seq, home)| slot.queue.lose(*seq, *home)).count() as u64;
@@ -197,10 +198,14 @@ impl Vhost {
             let queue = slot.definition.name.clone();
             effects.lost.push(Lost { queue, messages: lost });
         }
-        for (seq, home, message) in found {
-            slot.queue.fill(seq, home, message);
-        }
+        let dead: Vec<_> = found
+            .into_iter()
+            .filter_map(|(seq, home, message)| slot.queue.fill(seq, home, message))
+            .collect();
         self.cache.count(slot);
+        for dead in dead {
+            self.remove(id, dead, effects);
+        }
         self.mark_dirty(id);
         self.dispatch_dirty(effects);
     }

@@ -3,27 +3,26 @@
 //! Invariant: the headers are those of RabbitMQ. `x-death` has one entry for each queue and reason, the latest first;
 //! the first entry ever is repeated in `x-first-death-*` and never changes, the latest in `x-last-death-*`.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use ferrymq_protocol::properties::Properties;
 use ferrymq_protocol::table::{Table, TableRef, Value};
 
 use super::{Effects, Vhost};
-use crate::model::{Message, MessageParts, QueueDefinition};
+use crate::model::{Message, MessageParts, QueueDefinition, QueueId};
+use crate::queue::{Dead, Reason};
 
 const X_DEATH: &str = "x-death";
 const CC: &str = "CC";
-
-/// Why a message leaves its queue without being consumed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reason {
-    /// A client has refused it for good.
-    Rejected,
-}
 
 impl Reason {
     fn name(self) -> &'static str {
         match self {
             Self::Rejected => "rejected",
+            Self::Expired => "expired",
+            Self::MaxLen => "maxlen",
+            Self::DeliveryLimit => "delivery_limit",
         }
     }
 }
@@ -59,58 +58,95 @@ pub(super) struct Death<'a> {
 }
 
 impl Vhost {
-    /// Whether the time of a turn matters: [`Self::set_time`] is to be called before it.
-    #[must_use]
-    pub fn tells_time(&self) -> bool {
-        self.tells_time
+    /// Ends what the queue has given up: it is dead-lettered, if the queue says so, with the turn that takes it from
+    /// its queue.
+    pub(super) fn remove(&mut self, id: QueueId, dead: Dead, effects: &mut Effects) {
+        let Dead { reason, seq, home, message } = dead;
+        effects.journal.gone(id, seq, home);
+        let Some(message) = message else { return };
+        if let Some(slot) = self.queues.get(&id)
+            && let Some(to) = slot.settings.dead_letters.clone()
+        {
+            let source = Arc::clone(&slot.definition);
+            self.bury(&message, reason, &source, &to, effects);
+        }
+        effects.discarded.push(message);
     }
 
-    /// The time from here on, in seconds since 1970: what dead letters tell.
-    pub fn set_time(&mut self, now: u64) {
-        self.now = now;
-    }
-
-    /// Sends a message that has been refused for good to where dead letters go; it is stored there with the turn that
-    /// takes it from its queue.
-    pub(super) fn bury(
+    /// Sends a dead message to where dead letters go.
+    fn bury(
         &mut self,
         message: &Message,
+        reason: Reason,
         source: &QueueDefinition,
         to: &DeadLetters,
         effects: &mut Effects,
     ) {
-        let death = Death { reason: Reason::Rejected, queue: source.name.as_str(), time: self.now };
-        let (letter, further) = letter(message, &death, to);
+        let death = Death { reason, queue: source.name.as_str(), time: self.calendar.now.0 / 1_000 };
+        let Letter { message: letter, further, deaths } = letter(message, &death, to);
         let further: Vec<_> = further.iter().map(String::as_str).collect();
         let headers = Properties::decode(letter.properties()).ok().and_then(|properties| properties.headers);
         let route =
             self.topology.route_dead_letter(letter.exchange(), letter.routing_key(), headers, &further);
         let Some(route) = route else { return };
-        for queue in route.targets.queues() {
-            self.enqueue(*queue, letter.clone(), effects);
+        for id in route.targets.queues() {
+            let target = self.queues.get(id).map(|slot| slot.definition.name.as_str());
+            if reason != Reason::Rejected && target.is_some_and(|target| is_cycle(&deaths, target)) {
+                effects.cycles.push(source.name.clone());
+            } else {
+                self.enqueue(*id, letter.clone(), effects);
+            }
         }
     }
 }
 
-/// The dead letter, and the further routing keys it has besides its own.
-pub(super) fn letter(message: &Message, death: &Death<'_>, to: &DeadLetters) -> (Message, Vec<String>) {
+/// Whether a message would come to this queue again without any client having had a hand in it. `deaths` are the
+/// entries of `x-death`, the latest first.
+fn is_cycle(deaths: &[Value], queue: &str) -> bool {
+    let text = |death: &Value, name| {
+        death.as_table().and_then(|death| death.get(name)).and_then(Value::as_str).map(str::to_owned)
+    };
+    let since = deaths.iter().position(|death| text(death, "queue").as_deref() == Some(queue));
+    since.is_some_and(|since| {
+        deaths[..=since].iter().all(|death| text(death, "reason").as_deref() != Some("rejected"))
+    })
+}
+
+/// A dead letter.
+pub(super) struct Letter {
+    pub(super) message: Message,
+    /// The routing keys it has besides its own.
+    pub(super) further: Vec<String>,
+    /// The entries of its header `x-death`.
+    pub(super) deaths: Vec<Value>,
+}
+
+/// A message as it is dead-lettered.
+pub(super) fn letter(message: &Message, death: &Death<'_>, to: &DeadLetters) -> Letter {
     let told = tell(message, death, to);
     // Whose headers have no room for more is dead-lettered all the same.
-    let (properties, further) = match &told {
-        Some((properties, further)) => (&properties[..], further.clone()),
-        None => (message.properties(), Vec::new()),
-    };
+    let Told { properties, further, deaths } = told.unwrap_or_else(|| Told {
+        properties: BytesMut::from(message.properties()),
+        further: Vec::new(),
+        deaths: Vec::new(),
+    });
     let parts = MessageParts {
         exchange: &to.exchange,
         routing_key: to.routing_key.as_deref().unwrap_or(message.routing_key()),
-        properties,
+        properties: &properties,
         persistent: message.persistent(),
     };
-    (Message::new(parts, message.body().clone()), further)
+    Letter { message: Message::new(parts, message.body().clone()), further, deaths }
 }
 
-/// The properties of the dead letter, and its further routing keys.
-fn tell(message: &Message, death: &Death<'_>, to: &DeadLetters) -> Option<(BytesMut, Vec<String>)> {
+/// What a dead letter says besides its body.
+struct Told {
+    properties: BytesMut,
+    further: Vec<String>,
+    deaths: Vec<Value>,
+}
+
+fn tell(message: &Message, death: &Death<'_>, to: &DeadLetters) -> Option<Told> {
     let mut properties = Properties::decode(message.properties()).ok()?;
     let mut headers = properties.headers.map(|headers| headers.to_owned()).unwrap_or_default();
     let mut keys = routing_keys(message, &headers);
@@ -118,7 +154,7 @@ fn tell(message: &Message, death: &Death<'_>, to: &DeadLetters) -> Option<(Bytes
     let past = [("exchange", exchange), ("queue", death.queue), ("reason", name)];
     let is_first = headers.get(X_DEATH).is_none();
     let deaths = record(&headers, death, exchange, &keys, properties.expiration)?;
-    headers.insert(X_DEATH, Value::Array(deaths)).ok()?;
+    headers.insert(X_DEATH, Value::Array(deaths.clone())).ok()?;
     if is_first {
         for (what, value) in past {
             headers.insert(format!("x-first-death-{what}"), value).ok()?;
@@ -137,7 +173,7 @@ fn tell(message: &Message, death: &Death<'_>, to: &DeadLetters) -> Option<(Bytes
     headers.encode(&mut table).ok()?;
     properties.headers = Some(TableRef::parse(&table).ok()?);
     properties.encode(&mut encoded).ok()?;
-    Some((encoded, keys))
+    Some(Told { properties: encoded, further: keys, deaths })
 }
 
 /// The message's routing key, and those of its header `CC`.
@@ -212,7 +248,9 @@ mod tests {
 
     fn die(message: &Message, queue: &str, time: u64, routing_key: Option<&str>) -> (Message, Vec<String>) {
         let to = DeadLetters { exchange: "dlx".into(), routing_key: routing_key.map(Into::into) };
-        letter(message, &Death { reason: Reason::Rejected, queue, time }, &to)
+        let Letter { message, further, .. } =
+            letter(message, &Death { reason: Reason::Rejected, queue, time }, &to);
+        (message, further)
     }
 
     fn entry(queue: &str, count: i64, time: u64, exchange: &str, keys: &[&str]) -> Value {

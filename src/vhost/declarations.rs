@@ -101,9 +101,19 @@ impl Vhost {
         self.check_queue(connection, &name)
     }
 
-    pub(super) fn check_queue(&self, connection: ConnectionKey, name: &QueueName) -> Result<Reply, Refusal> {
-        let queue = self.queue_of(connection, name)?;
-        Ok(Reply::QueueDeclared { name: name.clone(), messages: queue.ready(), consumers: queue.consumers() })
+    pub(super) fn check_queue(
+        &mut self,
+        connection: ConnectionKey,
+        name: &QueueName,
+    ) -> Result<Reply, Refusal> {
+        let id = self.topology.check_queue(name.as_str(), connection)?.id;
+        let slot = self.queues.get_mut(&id).expect("a queue of the topology has its state");
+        // Who asks for it uses it; the lease of a quorum queue is renewed by gets and consumers only.
+        if !slot.settings.tells_failures {
+            self.calendar.renew(slot);
+        }
+        let (messages, consumers) = (slot.queue.ready(), slot.queue.consumers());
+        Ok(Reply::QueueDeclared { name: name.clone(), messages, consumers })
     }
 
     pub(super) fn delete_queue(
@@ -183,6 +193,7 @@ impl Vhost {
         }
         let Some(slot) = self.queues.remove(&id) else { return };
         self.cache.forget(&slot);
+        self.calendar.forget(&slot);
         self.give_up_gets(id, effects);
         if slot.durable {
             effects.journal.entries.push(Entry::Deleted(id));
@@ -250,11 +261,11 @@ impl Vhost {
         let declared = self.topology.declare_queue(definition, id, owner)?;
         if let (Declared::Created(_), Some(entry)) = (&declared, self.topology.queue(name.as_str())) {
             self.next_queue += 1;
-            let slot = QueueSlot::new(id, Arc::clone(&entry.definition));
+            let mut slot = QueueSlot::new(id, Arc::clone(&entry.definition));
             if slot.durable {
                 journal.entries.push(Entry::Created { queue: id, name });
             }
-            self.tells_time |= slot.settings.dead_letters.is_some();
+            self.calendar.renew(&mut slot);
             self.queues.insert(id, slot);
         }
         Ok(declared)

@@ -5,7 +5,6 @@
 use super::state::{Vhost, wake};
 use super::{Delivery, Effects};
 use crate::model::QueueId;
-use crate::queue::Location;
 
 impl Vhost {
     pub(super) fn mark_dirty(&mut self, id: QueueId) {
@@ -31,22 +30,24 @@ impl Vhost {
     fn dispatch(&mut self, id: QueueId, effects: &mut Effects) {
         let Some(slot) = self.queues.get_mut(&id) else { return };
         slot.dirty = false;
+        if !self.expire_overdue(id, effects) {
+            // The slice that takes the rest out comes back to this.
+            return;
+        }
         if !self.waiting.is_empty() {
             self.serve_gets(id, effects);
         }
-        let has_absent = self.hand_out(id, effects);
-        if let Some(needed) = has_absent {
+        let needed = self.hand_out(id, effects);
+        self.expire_untaken(id, effects);
+        if let Some(needed) = needed {
             self.ask_for(id, needed, effects);
         }
     }
 
-    /// Says whether messages are taken, if some are not in memory.
+    /// Says whether messages are wanted, if some are not in memory.
     fn hand_out(&mut self, id: QueueId, effects: &mut Effects) -> Option<bool> {
         let forget_before = self.forget_before();
         let slot = self.queues.get_mut(&id)?;
-        // What may be dead-lettered is needed when its client refuses it.
-        let forget_before =
-            if slot.settings.dead_letters.is_some() { Location::default() } else { forget_before };
         let queue = &mut slot.queue;
         let mut taken = false;
         while let Some(consumer) = queue.front_consumer() {
@@ -84,6 +85,8 @@ impl Vhost {
             wake(channel.connection, connection, effects);
         }
         self.cache.count(slot);
-        slot.queue.has_absent().then_some(taken)
+        self.calendar.arm(slot);
+        let absent = slot.queue.has_absent() || slot.queue.has_dying();
+        absent.then_some(taken || slot.queue.has_dying())
     }
 }

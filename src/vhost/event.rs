@@ -129,6 +129,13 @@ pub struct IneffectiveArguments {
     pub arguments: String,
 }
 
+/// A queue that has gone because nobody has used it for as long as it was declared for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overdue {
+    /// The queue.
+    pub queue: QueueName,
+}
+
 /// What the runtime has to do after a turn, once the vhost's lock is released unless said otherwise.
 #[derive(Debug, Default)]
 pub struct Effects {
@@ -156,6 +163,10 @@ pub struct Effects {
     pub reads: Vec<Read>,
     /// Queues that have lost messages: to be said loudly.
     pub lost: Vec<Lost>,
+    /// Queues that have gone because nobody has used them.
+    pub overdue: Vec<Overdue>,
+    /// Queues whose dead letters would have come round again without any client's doing, and were dropped.
+    pub cycles: Vec<QueueName>,
     /// Work was left for later slices ([`super::Vhost::work`]).
     pub more_work: bool,
 }

@@ -28,7 +28,11 @@ impl Vhost {
 
     /// What a get finds, or nothing if that has to be read first.
     pub(super) fn take(&mut self, id: QueueId, get: &Get, effects: &mut Effects) -> Option<Option<Got>> {
+        if !self.expire_overdue(id, effects) {
+            return None;
+        }
         let Some(slot) = self.queues.get_mut(&id) else { return Some(None) };
+        self.calendar.renew(slot);
         let taken = match slot.queue.get(get.channel, get.no_ack) {
             Asked::Empty => return Some(None),
             Asked::Absent => return None,
@@ -71,6 +75,7 @@ impl Vhost {
                 queue: consume.queue.clone(),
                 vhost: self.name.clone(),
             })?;
+        self.calendar.renew(slot);
         self.connections.channel(consume.channel).consumers.push((consume.consumer, id));
         if !consume.no_ack {
             self.note_holder(consume.channel, id);
@@ -142,6 +147,7 @@ impl Vhost {
     ) {
         let Some(slot) = self.queues.get_mut(&id) else { return };
         slot.queue.remove_consumer(channel, consumer);
+        self.calendar.renew(slot);
         if slot.queue.consumers() == 0 {
             self.delete_if_abandoned(id, effects);
         }

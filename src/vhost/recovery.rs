@@ -11,11 +11,11 @@ use super::slot::QueueSlot;
 use super::state::Vhost;
 use super::{Entry, ExchangeCounters, Journal, VhostOptions};
 use crate::model::{Definition, QueueDefinition, QueueId, QueueName, Seq, VhostName};
-use crate::queue::Backlog;
+use crate::queue::{Backlog, Moment};
 use crate::topology::Refusal;
 
 /// What is there at start.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Restored {
     /// The durable definitions: exchanges before queues before bindings.
     pub definitions: Vec<Definition>,
@@ -23,8 +23,22 @@ pub struct Restored {
     pub queues: FxHashMap<QueueName, RestoredQueue>,
     /// No record speaks of a queue with this id or a higher one.
     pub next_queue: u64,
+    /// What time it is.
+    pub now: Moment,
     /// The log does not say which messages are marked as redelivered.
     pub marks_unknown: bool,
+}
+
+impl Default for Restored {
+    fn default() -> Self {
+        Self {
+            definitions: Vec::new(),
+            queues: FxHashMap::default(),
+            next_queue: 0,
+            now: Moment(0),
+            marks_unknown: false,
+        }
+    }
 }
 
 /// What a durable queue kept.
@@ -53,8 +67,9 @@ impl Vhost {
     /// A vhost as it was.
     #[must_use]
     pub fn restore(name: VhostName, options: VhostOptions, restored: Restored) -> (Self, RestoreReport) {
-        let Restored { definitions, mut queues, next_queue, marks_unknown } = restored;
+        let Restored { definitions, mut queues, next_queue, marks_unknown, now } = restored;
         let mut vhost = Self::new(name, options, next_queue);
+        vhost.set_time(now);
         let mut report = RestoreReport::default();
         for definition in definitions {
             let result = match &definition {
@@ -94,7 +109,8 @@ impl Vhost {
         let entry = self.topology.queue(name.as_str()).expect("it was just declared");
         let mut slot = QueueSlot::new(kept.id, Arc::clone(&entry.definition));
         slot.queue.recover(kept.messages, kept.next);
-        self.tells_time |= slot.settings.dead_letters.is_some();
+        self.calendar.arm(&mut slot);
+        self.calendar.renew(&mut slot);
         self.queues.insert(kept.id, slot);
         Ok(())
     }

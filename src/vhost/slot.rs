@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::settings::Settings;
 use crate::model::{QueueDefinition, QueueId};
-use crate::queue::Queue;
+use crate::queue::{Moment, Queue};
 
 /// A queue in its vhost.
 #[derive(Debug)]
@@ -19,6 +19,10 @@ pub(super) struct QueueSlot {
     pub(super) settings: Settings,
     /// It stands in [`Vhost::dirty`].
     pub(super) dirty: bool,
+    /// Where it stands among the deadlines.
+    pub(super) armed: Moment,
+    /// When it goes if nobody uses it before.
+    pub(super) lease: Moment,
     /// What it last counted for in [`Vhost::cache`].
     pub(super) counted_bytes: u64,
     pub(super) counted_unstored: u64,
@@ -26,11 +30,16 @@ pub(super) struct QueueSlot {
 
 impl QueueSlot {
     pub(super) fn new(id: QueueId, definition: Arc<QueueDefinition>) -> Self {
+        let settings = Settings::of(&definition);
+        let mut queue = Queue::new(id);
+        queue.set_keeps_dead(settings.dead_letters.is_some());
         Self {
-            queue: Queue::new(id),
+            queue,
             durable: definition.durable,
-            settings: Settings::of(&definition),
+            settings,
             definition,
+            armed: Moment::NEVER,
+            lease: Moment::NEVER,
             dirty: false,
             counted_bytes: 0,
             counted_unstored: 0,

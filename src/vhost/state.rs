@@ -4,20 +4,20 @@
 //! outbox), and every queue with ready messages has no consumer that could take one.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
 use super::cache::{Cache, WaitingGet};
 use super::connections::Connections;
 use super::counters::ExchangeCounters;
+use super::expiry::{self, Calendar};
 use super::slot::QueueSlot;
 use super::{Command, Effects, Event, Publish, Reply, ReplyToken, Request, Settlement};
 use crate::model::{
     ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, Message, Outcome, QueueId, QueueName, Seq,
     VhostName,
 };
-use crate::queue::{Home, Queue};
+use crate::queue::{Dead, Home, Queue, Reason, Settled};
 use crate::topology::{ExchangeId, Refusal, Targets, Topology};
 use crate::vhost::Delivery;
 
@@ -51,10 +51,7 @@ pub struct Vhost {
     /// Queues to dispatch before the turn ends.
     pub(super) dirty: Vec<QueueId>,
     pub(super) releases: VecDeque<Release>,
-    /// Seconds since 1970.
-    pub(super) now: u64,
-    /// There is or was a queue with dead letters, which tell the time.
-    pub(super) tells_time: bool,
+    pub(super) calendar: Calendar,
     pub(super) cache: Cache,
     /// Gets whose messages are being read, by queue.
     pub(super) waiting: FxHashMap<QueueId, VecDeque<WaitingGet>>,
@@ -86,8 +83,7 @@ impl Vhost {
             cancelled: Vec::new(),
             dirty: Vec::new(),
             releases: VecDeque::new(),
-            now: 0,
-            tells_time: false,
+            calendar: Calendar::default(),
             cache: Cache::default(),
             waiting: FxHashMap::default(),
         }
@@ -136,6 +132,7 @@ impl Vhost {
 
     /// Applies a burst of one connection, in order, and leaves `commands` empty.
     pub fn turn(&mut self, connection: ConnectionKey, commands: &mut Vec<Command>, effects: &mut Effects) {
+        self.calendar.begin_turn();
         // It collects its events itself when the turn is over; marking it woken spares it the bell.
         self.connections.connection(connection).woken = true;
         self.apply_all(connection, commands.drain(..), effects);
@@ -156,7 +153,9 @@ impl Vhost {
 
     /// Does one slice of what turns have left behind.
     pub fn work(&mut self, effects: &mut Effects) {
+        self.calendar.begin_turn();
         self.release_slice(effects);
+        self.keep_calendar(effects);
         self.dispatch_dirty(effects);
         effects.more_work |= !self.releases.is_empty();
     }
@@ -209,11 +208,12 @@ impl Vhost {
     /// A queue deleted since the snapshot has had its copy, and lost it with itself.
     pub(super) fn enqueue(&mut self, id: QueueId, message: Message, effects: &mut Effects) {
         if let Some(slot) = self.queues.get_mut(&id) {
+            let terms = expiry::terms(&slot.settings, &message, self.calendar.now);
             if slot.durable && message.persistent() {
                 effects.journal.published(&message, id, slot.queue.next());
-                slot.queue.push(message, Home::AWAITED);
+                slot.queue.push(message, Home::AWAITED, terms);
             } else {
-                slot.queue.push(message, Home::NONE);
+                slot.queue.push(message, Home::NONE, terms);
             }
             if !slot.dirty {
                 slot.dirty = true;
@@ -241,28 +241,32 @@ impl Vhost {
         let Settlement { channel, queue, seq, outcome } = settlement;
         let Some(slot) = self.queues.get_mut(&queue) else { return };
         let Some(settled) = slot.queue.settle(channel, seq, outcome) else { return };
+        let Settled { consumer, home, history, message } = settled;
         match outcome {
-            Outcome::Ack => effects.journal.gone(queue, seq, settled.home),
+            Outcome::Ack => {
+                effects.journal.gone(queue, seq, home);
+                effects.discarded.extend(message);
+            }
             Outcome::Discard => {
-                effects.journal.gone(queue, seq, settled.home);
-                // Who has dead letters keeps what it delivers in memory, see `hand_out`.
-                if let (Some(to), Some(message)) = (slot.settings.dead_letters.clone(), &settled.message) {
-                    let source = Arc::clone(&slot.definition);
-                    self.bury(message, &source, &to, effects);
+                let dying = slot.queue.has_dying();
+                self.remove(queue, Dead { reason: Reason::Rejected, seq, home, message }, effects);
+                if dying {
+                    self.mark_dirty(queue);
                 }
             }
-            Outcome::Requeue | Outcome::Return if settled.home.stored().is_some() => {
-                effects.journal.came_back(queue, seq, settled.history);
+            Outcome::Requeue | Outcome::Return | Outcome::Undelivered => {
+                if outcome != Outcome::Undelivered && home.stored().is_some() {
+                    effects.journal.came_back(queue, seq, history);
+                }
+                self.calendar.arm(slot);
             }
-            Outcome::Requeue | Outcome::Return | Outcome::Undelivered => {}
         }
         if self.queues.get(&queue).is_some_and(|slot| slot.queue.front_consumer().is_some()) {
             self.mark_dirty(queue);
         }
-        if settled.consumer.is_some() {
+        if consumer.is_some() {
             self.regain_credit(channel, 1);
         }
-        effects.discarded.extend(settled.message);
     }
 
     /// The channel holds so many deliveries fewer: consumers parked at its limit may go on.

@@ -1,4 +1,5 @@
-//! A backlog against a map: what is in which place, what of it is in memory, and that all memory is counted.
+//! A backlog against a map: what is in which place, what of it is in memory, when it expires, and that all memory is
+//! counted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,8 +7,8 @@ use proptest::prelude::*;
 
 use super::{marked, message, number};
 use crate::model::{Seq, settle_message_bytes};
-use crate::queue::chunk::{PLACES, Slot};
-use crate::queue::{Backlog, ChunkNumber, Home, Location};
+use crate::queue::chunk::{PLACES, Slot, Taken};
+use crate::queue::{Backlog, ChunkNumber, Home, Location, Moment, Terms};
 
 /// Where a place may be stored.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +25,7 @@ enum Step {
     Push {
         gap: u64,
         at: At,
+        deadline: Moment,
     },
     /// A message comes back into a vacant place, in memory or not.
     Return {
@@ -31,12 +33,18 @@ enum Step {
         at: u32,
         in_memory: bool,
         redelivered: bool,
+        deadline: Moment,
+    },
+    Expire {
+        now: Moment,
+        budget: usize,
     },
     Pop(u8),
     Remove(u64),
     Restore {
         seq: u64,
         segment: u32,
+        deadline: Moment,
     },
     Mark(u64),
     MarkAll,
@@ -65,6 +73,7 @@ struct Entry {
     home: Home,
     redelivered: bool,
     in_memory: bool,
+    deadline: Moment,
 }
 
 #[derive(Default)]
@@ -93,30 +102,30 @@ impl Entry {
 impl Pair {
     fn apply(&mut self, step: &Step) {
         match *step {
-            Step::Push { gap, at } => {
+            Step::Push { gap, at, deadline } => {
                 self.next += gap;
-                let entry = Entry { home: home(self.next, at), redelivered: false, in_memory: true };
+                let entry =
+                    Entry { home: home(self.next, at), redelivered: false, in_memory: true, deadline };
                 self.put(self.next, entry);
                 self.next += 1;
             }
-            Step::Return { seq, at, in_memory, redelivered } => {
+            Step::Return { seq, at, in_memory, redelivered, deadline } => {
                 if seq < self.next && !self.reference.contains_key(&seq) {
-                    self.put(seq, Entry { home: home(seq, At::Segment(at)), redelivered, in_memory });
+                    let home = home(seq, At::Segment(at));
+                    self.put(seq, Entry { home, redelivered, in_memory, deadline });
                 }
             }
+            Step::Expire { now, budget } => self.expire(now, budget),
             Step::Pop(count) => (0..count).for_each(|_| self.pop()),
             Step::Remove(seq) => {
                 let taken = self.backlog.remove(Seq(seq));
-                let shown = taken.map(|taken| {
-                    assert_eq!(taken.seq, Seq(seq));
-                    (taken.slot, taken.message.map(|message| number(&message)))
-                });
-                assert_eq!(shown, self.reference.remove(&seq).map(|entry| slot_and_body(seq, entry)));
+                let expected = self.reference.remove(&seq).map(|entry| shown(seq, entry));
+                assert_eq!(taken.map(shown_taken), expected);
             }
-            Step::Restore { seq, segment } => {
+            Step::Restore { seq, segment, deadline } => {
                 let home = home(seq, At::Segment(segment));
-                self.backlog.restore(Seq(seq), home);
-                let new = Entry { home, redelivered: false, in_memory: false };
+                self.backlog.restore(Seq(seq), home, body_bytes(seq), Terms { priority: 0, deadline });
+                let new = Entry { home, redelivered: false, in_memory: false, deadline };
                 self.reference.entry(seq).or_insert(new).home = home;
                 self.next = self.next.max(seq + 1);
             }
@@ -161,21 +170,29 @@ impl Pair {
     }
 
     fn put(&mut self, seq: u64, entry: Entry) {
-        let Entry { home, redelivered, in_memory } = entry;
-        self.backlog.put(
-            Seq(seq),
-            Slot { home, history: marked(redelivered) },
-            in_memory.then(|| message(seq)),
-        );
+        let message = entry.in_memory.then(|| message(seq));
+        let (slot, deadline) = (slot(seq, entry), entry.deadline);
+        self.backlog.put(Taken { seq: Seq(seq), slot, deadline, message });
         self.reference.insert(seq, entry);
     }
 
     fn pop(&mut self) {
-        let expected = self.reference.pop_first().map(|(seq, entry)| (seq, slot_and_body(seq, entry)));
-        let taken = self.backlog.pop();
-        let shown =
-            taken.map(|taken| (taken.seq.0, (taken.slot, taken.message.map(|message| number(&message)))));
-        assert_eq!(shown, expected);
+        let expected = self.reference.pop_first().map(|(seq, entry)| shown(seq, entry));
+        assert_eq!(self.backlog.pop().map(shown_taken), expected);
+    }
+
+    /// Which of those that are due go first is not said.
+    fn expire(&mut self, now: Moment, budget: usize) {
+        let due = self.reference.values().filter(|entry| entry.deadline <= now).count();
+        let mut expired = Vec::new();
+        let more = self.backlog.expire(now, budget, |taken| expired.push(taken));
+        assert_eq!(expired.len(), due.min(budget));
+        assert!(more || due <= budget);
+        for taken in expired {
+            let seq = taken.seq.0;
+            let expected = self.reference.remove(&seq).filter(|entry| entry.deadline <= now);
+            assert_eq!(Some(shown_taken(taken)), expected.map(|entry| shown(seq, entry)));
+        }
     }
 
     fn list(&mut self) {
@@ -223,6 +240,11 @@ impl Pair {
         let cost = message(0).cost() as u64;
         let cached = reference.values().filter(|entry| entry.in_memory && entry.home.location().is_some());
         assert_eq!(backlog.cached_bytes(), cost * cached.count() as u64);
+        let body_bytes = reference.keys().map(|seq| u64::from(body_bytes(*seq))).sum::<u64>();
+        assert_eq!(backlog.body_bytes(), body_bytes);
+        let due = reference.values().map(|entry| entry.deadline).min().unwrap_or(Moment::NEVER);
+        assert!(backlog.due() <= due, "it may be early, and never late");
+        assert!(due < Moment::NEVER || !reference.is_empty() || backlog.due() == Moment::NEVER);
 
         let expected =
             reference.iter().map(|(seq, entry)| (Seq(*seq), entry.home, marked(entry.redelivered)));
@@ -231,14 +253,17 @@ impl Pair {
         let expected = reference.range(first..=last).map(|(seq, _)| Seq(*seq));
         assert!(backlog.places(Seq(first), Seq(last)).eq(expected));
         for seq in [first, last, self.next] {
-            let expected = reference.get(&seq).map(|entry| slot_and_body(seq, *entry).0);
-            assert_eq!(backlog.find(Seq(seq)).copied(), expected);
+            let entry = reference.get(&seq).copied();
+            assert_eq!(backlog.find(Seq(seq)).copied(), entry.map(|entry| slot(seq, entry)));
+            let deadline = backlog.kept(Seq(seq)).map(|kept| kept.terms.deadline);
+            assert_eq!(deadline, entry.map(|entry| entry.deadline));
         }
-        let front = backlog.front().map(|(seq, slot, message)| (seq.0, (*slot, message.map(number))));
-        assert_eq!(
-            front,
-            reference.first_key_value().map(|(seq, entry)| (*seq, slot_and_body(*seq, *entry)))
-        );
+        let front = backlog.front().map(|(seq, slot, message)| (seq.0, *slot, message.map(number)));
+        let expected = reference.first_key_value().map(|(seq, entry)| {
+            let (_, body, _) = shown(*seq, *entry);
+            (*seq, slot(*seq, *entry), body)
+        });
+        assert_eq!(front, expected);
 
         for (seq, entry) in reference.iter().filter(|(_, entry)| entry.in_memory) {
             let known = listed.iter().any(|chunk| chunk.places().contains(seq));
@@ -252,9 +277,20 @@ impl Pair {
     }
 }
 
-fn slot_and_body(seq: u64, entry: Entry) -> (Slot, Option<u64>) {
-    let Entry { home, redelivered, in_memory } = entry;
-    (Slot { home, history: marked(redelivered) }, in_memory.then_some(seq))
+fn body_bytes(seq: u64) -> u32 {
+    u32::try_from(seq % 100).unwrap()
+}
+
+fn slot(seq: u64, entry: Entry) -> Slot {
+    Slot::new(entry.home, body_bytes(seq), 0).with(marked(entry.redelivered))
+}
+
+fn shown(seq: u64, entry: Entry) -> (Slot, Option<u64>, Moment) {
+    (slot(seq, entry), entry.in_memory.then_some(seq), entry.deadline)
+}
+
+fn shown_taken(taken: Taken) -> (Slot, Option<u64>, Moment) {
+    (taken.slot, taken.message.map(|message| number(&message)), taken.deadline)
 }
 
 /// Enough for some chunks.
@@ -266,15 +302,20 @@ fn step() -> impl Strategy<Value = Step> {
         || (1..5_u32, 0..PLACES_USED).prop_map(|(segment, seq)| Location { segment, offset: 8 * seq });
     let at = prop_oneof![Just(At::Nowhere), Just(At::Awaited), (1..4_u32).prop_map(At::Segment)];
     let gap = prop_oneof![20 => Just(0), 3 => 1..5_u64, 1 => 50..200_u64];
+    let moment = || (0..40_u64).prop_map(Moment);
+    let deadline = || prop_oneof![3 => Just(Moment::NEVER), 2 => moment()];
+    let returned = (seq(), 1..4_u32, any::<bool>(), any::<bool>(), deadline());
     prop_oneof![
-        40 => (gap, at).prop_map(|(gap, at)| Step::Push { gap, at }),
-        10 => (seq(), 1..4_u32, any::<bool>(), any::<bool>()).prop_map(|(seq, at, in_memory, redelivered)| {
-            Step::Return { seq, at, in_memory, redelivered }
+        40 => (gap, at, deadline()).prop_map(|(gap, at, deadline)| Step::Push { gap, at, deadline }),
+        10 => returned.prop_map(|(seq, at, in_memory, redelivered, deadline)| {
+            Step::Return { seq, at, in_memory, redelivered, deadline }
         }),
+        6 => (moment(), 0..20_usize).prop_map(|(now, budget)| Step::Expire { now, budget }),
         6 => (1..6_u8).prop_map(Step::Pop),
         1 => (50..100_u8).prop_map(Step::Pop),
         10 => seq().prop_map(Step::Remove),
-        3 => (seq(), 1..4_u32).prop_map(|(seq, segment)| Step::Restore { seq, segment }),
+        3 => (seq(), 1..4_u32, deadline())
+            .prop_map(|(seq, segment, deadline)| Step::Restore { seq, segment, deadline }),
         3 => seq().prop_map(Step::Mark),
         1 => Just(Step::MarkAll),
         10 => (seq(), 1..100_u64, 1..4_u32)

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::{consumer, get, home, message, number};
 use crate::model::{ChannelKey, ConsumerKey, Outcome, QueueId, Seq};
 use crate::queue::{
-    Asked, ChunkNumber, ConsumerOptions, ExclusiveUse, Home, Location, Queue, QueueCounters, Released,
+    Asked, ChunkNumber, ConsumerOptions, ExclusiveUse, Home, Location, Queue, QueueCounters, Released, Terms,
 };
 
 /// One step. Numbers that pick something are taken modulo what there is.
@@ -244,7 +244,7 @@ impl Pair {
             Step::Push(count) => {
                 for _ in 0..count {
                     let seq = reference.next;
-                    assert_eq!(queue.push(message(seq), home(seq)), Seq(seq));
+                    assert_eq!(queue.push(message(seq), home(seq), Terms::default()), Seq(seq));
                     reference.ready.push((seq, false));
                     reference.next += 1;
                     reference.counters.published += 1;

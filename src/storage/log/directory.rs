@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::file_system::{FileSystem, LogFile};
 use super::format::{HEADER_BYTES, HeaderState, SegmentHeader};
@@ -33,6 +34,16 @@ pub fn segment_sizes(directory: &Path) -> BTreeMap<SegmentNumber, u64> {
         _ => None,
     });
     sizes.collect()
+}
+
+/// When a segment in this directory was written to last, by the files' times; `None` if that cannot be told.
+#[must_use]
+pub fn last_written(directory: &Path) -> Option<SystemTime> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let segments = entries.filter(|entry| {
+        entry.file_name().to_str().is_some_and(|name| matches!(FileKind::of(name), FileKind::Segment(_)))
+    });
+    segments.filter_map(|entry| entry.metadata().ok()?.modified().ok()).max()
 }
 
 /// The files of a log.

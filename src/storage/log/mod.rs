@@ -54,7 +54,7 @@ use thiserror::Error;
 pub use appender::{Log, ShutdownError};
 pub use batch::Batch;
 pub use check::{CheckReport, SegmentReport, check};
-pub use directory::segment_sizes;
+pub use directory::{last_written, segment_sizes};
 pub use file_system::{FileSystem, LogFile, OsFileSystem};
 pub use record::{Record, RecordError, SeqRange, StoredMessage, StoredPlace};
 pub use repair::{RepairReport, RepairedSegment, repair};

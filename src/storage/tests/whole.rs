@@ -32,7 +32,12 @@ fn publish(seq: u64) -> Batch {
     let message = Message::new(parts, Bytes::from_static(b"body"));
     let mut batch = Batch::new();
     let queues = [(QueueId(1), Seq(seq))];
-    batch.push(&Record::Publish { vhost: VhostId(1), queues: &queues, message: (&message).into() });
+    batch.push(&Record::Publish {
+        vhost: VhostId(1),
+        queues: &queues,
+        deadlines: &[],
+        message: (&message).into(),
+    });
     batch
 }
 

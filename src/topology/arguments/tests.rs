@@ -154,10 +154,10 @@ fn legacy_and_foreign_arguments_are_kept_unseen() {
 fn arguments_that_do_nothing_yet_are_named() {
     let arguments = table([
         ("x-queue-type", "quorum".into()),
-        ("x-message-ttl", 1.into()),
+        ("x-single-active-consumer", Value::Boolean(true)),
         ("x-mine", 1.into()),
         ("x-delivery-limit", 3.into()),
     ]);
-    assert_eq!(arguments_without_effect(&arguments), ["x-message-ttl", "x-delivery-limit"]);
+    assert_eq!(arguments_without_effect(&arguments), ["x-single-active-consumer", "x-delivery-limit"]);
     assert_eq!(QueueType::of(&arguments), QueueType::Quorum);
 }

@@ -5,19 +5,18 @@ use ferrymq_protocol::table::{Table, Value};
 
 use super::storing::{durable, settle};
 use super::*;
+use crate::queue::Moment;
 
 /// A connection with a channel, and the durable queue 1, `q`, whose dead letters go to an exchange with this key.
 fn kit(exchange: &str, key: Option<&str>) -> (Kit, ConnectionKey, ChannelKey) {
     let mut kit = Kit::new();
-    assert!(!kit.vhost.tells_time());
-    kit.vhost.set_time(1_700_000_000);
+    kit.vhost.set_time(Moment(1_700_000_000_123));
     let (connection, channel) = kit.open();
     let mut arguments = Table::new().with("x-dead-letter-exchange", exchange);
     if let Some(key) = key {
         arguments = arguments.with("x-dead-letter-routing-key", key);
     }
     kit.declare(connection, QueueDefinition { arguments, ..durable("q") });
-    assert!(kit.vhost.tells_time());
     kit.journal();
     (kit, connection, channel)
 }
@@ -76,16 +75,5 @@ fn without_an_exchange_or_a_binding_a_refused_message_is_gone() {
     for exchange in ["missing", "amq.direct"] {
         let (mut kit, connection, channel) = kit(exchange, None);
         assert_eq!(refuse(&mut kit, connection, channel, 0), ["gone 1:0-0", "freed 1: 1"], "{exchange}");
-    }
-}
-
-#[test]
-fn whoever_has_dead_letters_keeps_what_clients_hold_in_memory() {
-    let (mut kit, connection, channel) = kit("", Some("dead"));
-    kit.vhost.options.cache_bytes = 0;
-    kit.declare(connection, durable("dead"));
-    for seq in 0..200 {
-        let journal = refuse(&mut kit, connection, channel, seq);
-        assert!(journal[1].starts_with("m in [2:"), "{journal:?}");
     }
 }

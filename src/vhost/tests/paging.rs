@@ -372,3 +372,33 @@ fn one_slice_stores_little_however_many_queues_there_are() {
     }
     assert_eq!((stored, kit.vhost.can_spill()), (3_000, false));
 }
+
+#[test]
+fn what_is_refused_is_read_before_it_is_dead_lettered() {
+    let (mut kit, connection, channel) = Kit::paging();
+    let arguments = Table::new().with("x-dead-letter-exchange", "").with("x-dead-letter-routing-key", "dead");
+    kit.declare(connection, QueueDefinition { arguments, ..durable("source") });
+    let dead = kit.declare(connection, durable("dead"));
+    let source = kit.id("source");
+    let commands: Vec<_> = (0..3).map(|seq| kit.publish_to("", "source", seq)).collect();
+    kit.turn(connection, commands);
+    kit.end_turn();
+    kit.consume(connection, channel, "source", Consuming::default());
+    let read = kit.read().expect("it waits");
+    kit.perform(read, &[]);
+    kit.end_turn();
+    assert_eq!(kit.collect(connection).len(), 3);
+    kit.turn(connection, (0..3).map(|seq| settle(channel, source, seq, Outcome::Discard)));
+    kit.end_turn();
+    let queue = kit.vhost.queue(source).expect("it is there");
+    assert_eq!((queue.unacked(), queue.dying()), (0, 3), "until they have been read they stay");
+    assert!((0..3).all(|seq| queue.kept(Seq(seq)).is_some()));
+    let read = kit.read().expect("they are to be read");
+    kit.perform(read, &[1]);
+    let lost = std::mem::take(&mut kit.effects.lost);
+    assert_eq!(lost.iter().map(|lost| lost.messages).collect::<Vec<_>>(), [1]);
+    let [source, dead] = [source, dead].map(|id| kit.vhost.queue(id).expect("it is there"));
+    assert_eq!((source.dying(), dead.ready()), (0, 2));
+    assert!((0..3).all(|seq| source.kept(Seq(seq)).is_none()));
+    assert!(kit.read().is_none());
+}

@@ -1,7 +1,7 @@
 //! What a turn leaves in its journal: everything that is to survive, and nothing else.
 
 use super::*;
-use crate::queue::{Backlog, History, Home, Location};
+use crate::queue::{Backlog, History, Home, Location, Moment, Terms};
 
 impl Kit {
     pub(super) fn persistent(&self, exchange: &str, key: &str, body: &'static str) -> Command {
@@ -174,7 +174,12 @@ fn a_vhost_comes_back_with_what_its_queues_kept() {
     let backlog = |messages: &[u64]| {
         let mut backlog = Backlog::default();
         for seq in messages {
-            backlog.restore(Seq(*seq), Home::new(Location { segment: 7, offset: 8 * seq }, 10));
+            backlog.restore(
+                Seq(*seq),
+                Home::new(Location { segment: 7, offset: 8 * seq }, 10),
+                4,
+                Terms::default(),
+            );
         }
         backlog.mark(Seq(5), History { redelivered: true, delivery_count: 3 });
         backlog
@@ -186,6 +191,7 @@ fn a_vhost_comes_back_with_what_its_queues_kept() {
         definitions: ["d", "new"].map(|name| Definition::Queue(durable(name))).into(),
         queues: queues.into_iter().map(|(name, kept)| (QueueName::from(name), kept)).collect(),
         next_queue: 6,
+        now: Moment(0),
         marks_unknown: true,
     };
     let options = VhostOptions { outbox_bytes: 1 << 20, cache_bytes: 1 << 20 };

@@ -86,6 +86,12 @@ pub struct StoredPlace {
     pub redelivered: bool,
     /// How often clients have failed with it.
     pub delivery_count: u16,
+    /// Its priority in this queue.
+    pub priority: u8,
+    /// Octets of its body.
+    pub body_bytes: u32,
+    /// From when on it is not handed out any more, in milliseconds since 1970; `u64::MAX` is never.
+    pub deadline: u64,
 }
 
 /// One change of what is kept, to be applied in the order of the log.
@@ -98,6 +104,9 @@ pub enum Record<'a> {
         vhost: VhostId,
         /// Who keeps it, and where.
         queues: &'a [(QueueId, Seq)],
+        /// From when on each of them does not hand it out any more, in milliseconds since 1970; `u64::MAX` is never.
+        /// Empty if none of them has such a time.
+        deadlines: &'a [u64],
         /// What they keep.
         message: StoredMessage<'a>,
     },
@@ -193,6 +202,7 @@ pub enum RecordError {
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     queues: Vec<(QueueId, Seq)>,
+    deadlines: Vec<u64>,
     seqs: Vec<SeqRange>,
     places: Vec<StoredPlace>,
 }
@@ -200,7 +210,9 @@ pub(super) struct Scratch {
 /// Encodes one record.
 pub(super) fn put(record: &Record<'_>, out: &mut Vec<u8>) {
     match *record {
-        Record::Publish { vhost, queues, message } => publish::put(vhost, queues, &message, out),
+        Record::Publish { vhost, queues, deadlines, message } => {
+            publish::put(vhost, queues, deadlines, &message, out);
+        }
         Record::Ack { vhost, queue, seqs } => ack::put(vhost, queue, seqs, out),
         Record::Return { vhost, queue, delivery_count, seqs } => {
             requeue::put(vhost, queue, delivery_count, seqs, out);
@@ -238,7 +250,9 @@ pub(super) fn read(
 ) -> Result<(), RecordError> {
     let mut reader = Reader::new(bytes);
     match (reader.byte()?, reader.byte()?) {
-        (PUBLISH, VERSION) => publish::read(&mut reader, &mut scratch.queues, visitor),
+        (PUBLISH, VERSION) => {
+            publish::read(&mut reader, &mut scratch.queues, &mut scratch.deadlines, visitor)
+        }
         (ACK, VERSION) => ack::read(&mut reader, &mut scratch.seqs, visitor),
         (RETURN, VERSION) => requeue::read(&mut reader, &mut scratch.seqs, visitor),
         (DEFINE, VERSION) => define::read(&mut reader, visitor),

@@ -6,15 +6,27 @@ use crate::model::{MessageParts, QueueId, Seq};
 use crate::storage::log::VhostId;
 
 const PERSISTENT: u8 = 1;
+/// Behind each place stands its deadline, counted from one; 0 is none.
+const EXPIRES: u8 = 2;
 
-pub(super) fn put(vhost: VhostId, queues: &[(QueueId, Seq)], message: &StoredMessage<'_>, out: &mut Vec<u8>) {
+pub(super) fn put(
+    vhost: VhostId,
+    queues: &[(QueueId, Seq)],
+    deadlines: &[u64],
+    message: &StoredMessage<'_>,
+    out: &mut Vec<u8>,
+) {
     let StoredMessage { parts, body } = message;
-    out.extend_from_slice(&[PUBLISH, VERSION, if parts.persistent { PERSISTENT } else { 0 }]);
+    let flags = u8::from(parts.persistent) * PERSISTENT + u8::from(!deadlines.is_empty()) * EXPIRES;
+    out.extend_from_slice(&[PUBLISH, VERSION, flags]);
     put_vhost(vhost, out);
     put_length(queues.len(), out);
-    for (queue, seq) in queues {
+    for (index, (queue, seq)) in queues.iter().enumerate() {
         put_number(queue.0, out);
         put_number(seq.0, out);
+        if let Some(deadline) = deadlines.get(index) {
+            put_number(deadline.wrapping_add(1), out);
+        }
     }
     put_short(parts.exchange, out);
     put_short(parts.routing_key, out);
@@ -25,19 +37,28 @@ pub(super) fn put(vhost: VhostId, queues: &[(QueueId, Seq)], message: &StoredMes
 pub(super) fn read(
     reader: &mut Reader<'_>,
     queues: &mut Vec<(QueueId, Seq)>,
+    deadlines: &mut Vec<u64>,
     visitor: &mut dyn FnMut(Record<'_>),
 ) -> Result<(), RecordError> {
-    let persistent = reader.byte()? & PERSISTENT != 0;
+    let flags = reader.byte()?;
+    if flags > PERSISTENT + EXPIRES {
+        return Err(RecordError::Unknown { kind: PUBLISH, version: VERSION });
+    }
     let vhost = reader.vhost()?;
     queues.clear();
+    deadlines.clear();
     for _ in 0..reader.number()? {
         queues.push((reader.queue()?, reader.seq()?));
+        if flags & EXPIRES != 0 {
+            deadlines.push(reader.number()?.wrapping_sub(1));
+        }
     }
     let (exchange, routing_key) = (reader.short()?, reader.short()?);
     let properties = reader.bytes()?;
     let body = reader.bytes()?;
+    let persistent = flags & PERSISTENT != 0;
     let message =
         StoredMessage { parts: MessageParts { exchange, routing_key, properties, persistent }, body };
-    visitor(Record::Publish { vhost, queues, message });
+    visitor(Record::Publish { vhost, queues, deadlines, message });
     Ok(())
 }

@@ -1,12 +1,19 @@
 //! Everything that a queue keeps, in places that ascend.
 //!
 //! A place is written as its distance from the one before: of its number, of its segment, of its location in units of
-//! eight bytes; then its bytes with two bits, whether it is marked and whether its delivery count follows.
+//! eight bytes; then its bytes with four bits, which say whether it is marked and whether its delivery count, its
+//! priority and its deadline follow; those, and the octets of its body.
 
 use super::field::{Reader, put_length, put_number, put_vhost};
 use super::{QUEUE_STATE, Record, RecordError, StoredPlace, VERSION};
 use crate::model::{QueueId, Seq};
 use crate::storage::log::{Location, SegmentNumber, VhostId};
+
+const MARKED: u64 = 1;
+const COUNTED: u64 = 2;
+const PRIORITISED: u64 = 4;
+const EXPIRES: u64 = 8;
+const FLAG_BITS: u32 = 4;
 
 /// Locations are multiples of this.
 const UNIT_BYTES: u64 = 8;
@@ -23,11 +30,16 @@ pub(super) fn put(vhost: VhostId, queue: QueueId, next: Seq, places: &[StoredPla
         put_number(place.seq.0.wrapping_sub(seq), out);
         put_number(zigzag(place.location.segment.0.wrapping_sub(segment)), out);
         put_number(zigzag(its_unit.wrapping_sub(unit)), out);
-        let counted = place.delivery_count > 0;
-        put_number(u64::from(place.bytes) << 2 | u64::from(counted) << 1 | u64::from(place.redelivered), out);
-        if counted {
-            put_number(u64::from(place.delivery_count), out);
-        }
+        let further = [
+            (COUNTED, u64::from(place.delivery_count)),
+            (PRIORITISED, u64::from(place.priority)),
+            (EXPIRES, place.deadline.wrapping_add(1)),
+        ];
+        let flags = further.iter().filter(|(_, number)| *number > 0).map(|(flag, _)| flag).sum::<u64>();
+        let flags = flags + u64::from(place.redelivered) * MARKED;
+        put_number(u64::from(place.bytes) << FLAG_BITS | flags, out);
+        further.iter().filter(|(_, number)| *number > 0).for_each(|(_, number)| put_number(*number, out));
+        put_number(u64::from(place.body_bytes), out);
         (seq, segment, unit) = (place.seq.0, place.location.segment.0, its_unit);
     }
 }
@@ -45,18 +57,28 @@ pub(super) fn read(
         segment = segment.wrapping_add(unzigzag(reader.number()?));
         unit = unit.wrapping_add(unzigzag(reader.number()?));
         let bytes = reader.number()?;
-        let delivery_count = if bytes & 2 == 0 { 0 } else { reader.number()? };
+        let mut further = |flag| if bytes & flag == 0 { Ok(0) } else { reader.number() };
+        let [delivery_count, priority, deadline] =
+            [further(COUNTED)?, further(PRIORITISED)?, further(EXPIRES)?.wrapping_sub(1)];
         let offset = unit.checked_mul(UNIT_BYTES).ok_or(RecordError::NumberTooLarge)?;
         places.push(StoredPlace {
             seq: Seq(seq),
             location: Location { segment: SegmentNumber(segment), offset },
-            bytes: u32::try_from(bytes >> 2).map_err(|_| RecordError::NumberTooLarge)?,
-            redelivered: bytes & 1 != 0,
-            delivery_count: u16::try_from(delivery_count).map_err(|_| RecordError::NumberTooLarge)?,
+            bytes: within(bytes >> FLAG_BITS)?,
+            redelivered: bytes & MARKED != 0,
+            delivery_count: within(delivery_count)?,
+            priority: within(priority)?,
+            body_bytes: within(reader.number()?)?,
+            deadline,
         });
     }
     visitor(Record::QueueState { vhost, queue, next, places });
     Ok(())
+}
+
+/// The number in its field.
+fn within<T: TryFrom<u64>>(number: u64) -> Result<T, RecordError> {
+    T::try_from(number).map_err(|_| RecordError::NumberTooLarge)
 }
 
 /// Small distances in either direction as small numbers.

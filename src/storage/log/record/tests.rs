@@ -33,6 +33,9 @@ fn stored(SeqRange { first, last }: SeqRange) -> StoredPlace {
         bytes,
         redelivered: last.0 % 2 == 0,
         delivery_count: (last.0 % 3) as u16,
+        priority: (last.0 % 5) as u8,
+        body_bytes: (last.0 % 1_000) as u32,
+        deadline: if last.0 % 2 == 0 { u64::MAX } else { first.0 },
     }
 }
 
@@ -47,12 +50,14 @@ proptest! {
     ) {
         let (vhost, queue) = (VhostId(numbers.0), QueueId(numbers.1));
         let queues: Vec<_> = places.into_iter().map(|(queue, seq)| (QueueId(queue), Seq(seq))).collect();
+        let deadlines: Vec<_> = queues.iter().map(|(queue, _)| queue.0).collect();
         let parts = MessageParts { exchange: &texts.0, routing_key: &texts.1, properties: &bytes.0, persistent: bytes.2 };
         let message = Message::new(parts, Bytes::from(bytes.1.clone()));
         let stored: Vec<_> = seqs.iter().map(|range| stored(*range)).collect();
         let (queue_name, vhost_name) = (QueueName::from(&*texts.0), VhostName::from(&*texts.1));
         let records = [
-            Record::Publish { vhost, queues: &queues, message: (&message).into() },
+            Record::Publish { vhost, queues: &queues, deadlines: &[], message: (&message).into() },
+            Record::Publish { vhost, queues: &queues, deadlines: &deadlines, message: (&message).into() },
             Record::Ack { vhost, queue, seqs: &seqs },
             Record::Return { vhost, queue, delivery_count: 300, seqs: &seqs },
             Record::Define { key: &bytes.0, value: None },
@@ -94,7 +99,10 @@ fn the_stored_form_never_changes() {
     );
     let queues = [(QueueId(300), Seq(7))];
     let mut out = Vec::new();
-    put(&Record::Publish { vhost: VhostId(1), queues: &queues, message: (&message).into() }, &mut out);
+    put(
+        &Record::Publish { vhost: VhostId(1), queues: &queues, deadlines: &[], message: (&message).into() },
+        &mut out,
+    );
     assert_eq!(out, b"\x01\x01\x01\x01\x01\xac\x02\x07\x01e\x03key\x03\x10\x00\x02\x04body");
     out.clear();
     let seqs = [SeqRange { first: Seq(5), last: Seq(9) }];

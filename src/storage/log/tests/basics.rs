@@ -32,6 +32,7 @@ fn publish(batch: &mut Batch, seq: u64, length: usize) {
     batch.push(&Record::Publish {
         vhost: VhostId(1),
         queues: &[(QueueId(1), Seq(seq))],
+        deadlines: &[],
         message: (&message).into(),
     });
 }

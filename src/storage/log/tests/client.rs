@@ -39,7 +39,7 @@ struct Kept {
 impl Model {
     pub(super) fn apply(&mut self, segment: SegmentNumber, record: &Record<'_>) {
         match *record {
-            Record::Publish { vhost, queues, message } => {
+            Record::Publish { vhost, queues, message, .. } => {
                 assert_eq!(vhost, VHOST);
                 for (queue, seq) in queues {
                     let queue = self.queue(*queue, segment);
@@ -277,7 +277,12 @@ impl Client {
                 let message = self.message();
                 self.push(
                     segment,
-                    &Record::Publish { vhost: VHOST, queues: &places, message: (&message).into() },
+                    &Record::Publish {
+                        vhost: VHOST,
+                        queues: &places,
+                        deadlines: &[],
+                        message: (&message).into(),
+                    },
                 );
             }
         }
@@ -323,6 +328,7 @@ impl Client {
                     self.batch.push(&Record::Publish {
                         vhost: VHOST,
                         queues: &queues,
+                        deadlines: &[],
                         message: (&kept.message).into(),
                     });
                     if kept.redelivered {

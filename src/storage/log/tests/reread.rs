@@ -39,8 +39,12 @@ impl Kit {
             let before = batch.size();
             let message = message(seq, *length);
             let queues = &[(QueueId(1), Seq(seq))];
-            let begin =
-                batch.push(&Record::Publish { vhost: VhostId(1), queues, message: (&message).into() });
+            let begin = batch.push(&Record::Publish {
+                vhost: VhostId(1),
+                queues,
+                deadlines: &[],
+                message: (&message).into(),
+            });
             extents.push((begin, batch.size() - before, *length));
         }
         let Location { segment, offset } = self.driven.log.append(&mut batch, true).location;
@@ -83,7 +87,7 @@ fn message(seq: u64, length: usize) -> Message {
 
 /// What the record says it is, which has to be true.
 fn seq_and_length(record: &Record<'_>) -> (u64, usize) {
-    let Record::Publish { vhost: VhostId(1), queues: [(QueueId(1), Seq(seq))], message: stored } = record
+    let Record::Publish { vhost: VhostId(1), queues: [(QueueId(1), Seq(seq))], message: stored, .. } = record
     else {
         panic!("something else: {record:?}");
     };

@@ -11,7 +11,16 @@ fn records() -> Batch {
     let name = QueueName::from("summed up");
     batch.push(&Record::CreateQueue { vhost: VhostId(3), queue: QueueId(1), name: &name });
     let location = Location { segment: SegmentNumber(1), offset: 4096 };
-    let places = [StoredPlace { seq: Seq(7), location, bytes: 99, redelivered: true, delivery_count: 5 }];
+    let places = [StoredPlace {
+        seq: Seq(7),
+        location,
+        bytes: 99,
+        redelivered: true,
+        delivery_count: 5,
+        priority: 3,
+        body_bytes: 70,
+        deadline: 9,
+    }];
     batch.push(&Record::QueueState { vhost: VhostId(3), queue: QueueId(1), next: Seq(9), places: &places });
     batch
 }
