@@ -102,10 +102,16 @@ def show(value):
             return f"<{len(value)} octets {value[:8]!r}..{value[-8:]!r} crc {zlib_crc(value):08x}>"
         return repr(value)
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{k}: {show(shown(k, v))}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{k}: {show(shown(k, v))}" for k, v in entries(value)) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(show(v) for v in value) + "]"
     return repr(value)
+
+
+def entries(table):
+    """What both brokers can say: 3.13 added x-last-death-*, and put original-expiration first."""
+    known = [(k, v) for k, v in table.items() if not k.startswith("x-last-death-")]
+    return sorted(known, key=lambda entry: entry[0] == "original-expiration")
 
 
 def shown(key, value):
