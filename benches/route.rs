@@ -6,9 +6,10 @@ use std::hint::black_box;
 use bytes::BytesMut;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ferrymq::model::{
-    BindingDefinition, ConnectionKey, Destination, Origin, QueueDefinition, QueueId, VhostName,
+    BindingDefinition, ConnectionKey, Destination, ExchangeDefinition, ExchangeKind, Origin, QueueDefinition,
+    QueueId, VhostName,
 };
-use ferrymq::topology::Topology;
+use ferrymq::topology::{Features, Topology};
 use ferrymq_protocol::table::{Table, TableRef, Value};
 
 const ME: ConnectionKey = ConnectionKey(1);
@@ -43,9 +44,33 @@ fn binding(exchange: &str, queue: usize, key: &str, arguments: Table) -> Binding
     }
 }
 
-/// One binding per queue.
+/// One binding per queue, from an exchange that every vhost has.
 fn bound(exchange: &str, count: usize, each: impl Fn(usize) -> (String, Table)) -> Topology {
+    bind_all(with_queues(count), exchange, count, each)
+}
+
+/// One binding of weight 10 per queue, from an exchange of the type.
+fn chosen_from(kind: ExchangeKind, count: usize) -> Topology {
     let mut topology = with_queues(count);
+    let definition = ExchangeDefinition {
+        name: "x".into(),
+        kind,
+        durable: true,
+        auto_delete: false,
+        internal: false,
+        arguments: Table::default(),
+        origin: Origin::Client,
+    };
+    topology.declare_exchange(definition).expect("a new exchange");
+    bind_all(topology, "x", count, |_| ("10".to_owned(), Table::default()))
+}
+
+fn bind_all(
+    mut topology: Topology,
+    exchange: &str,
+    count: usize,
+    each: impl Fn(usize) -> (String, Table),
+) -> Topology {
     for i in 0..count {
         let (key, arguments) = each(i);
         topology.bind(binding(exchange, i, &key, arguments), Some(ME)).expect("both ends exist");
@@ -53,20 +78,41 @@ fn bound(exchange: &str, count: usize, each: impl Fn(usize) -> (String, Table)) 
     topology
 }
 
+fn bench_choosing(c: &mut Criterion) {
+    for (name, kind) in [
+        ("consistent-hash", ExchangeKind::ConsistentHash),
+        ("modulus-hash", ExchangeKind::ModulusHash),
+        ("random", ExchangeKind::Random),
+    ] {
+        for count in [10, 1_000] {
+            let topology = chosen_from(kind, count);
+            let keys: Vec<String> = (0..1_024).map(|i| format!("order-{i}")).collect();
+            let mut lot = 0;
+            c.bench_function(&format!("route/{name}/{count}"), |b| {
+                b.iter(|| {
+                    lot += 1;
+                    let key = &keys[usize::try_from(lot).unwrap_or(0) % keys.len()];
+                    topology.route("x", black_box(key), &Features { lot, ..Features::default() }, &[])
+                });
+            });
+        }
+    }
+}
+
 fn bench(c: &mut Criterion) {
     let topology = with_queues(100_000);
     c.bench_function("route/default/100000", |b| {
-        b.iter(|| topology.route("", black_box("queue-4711"), None, &[]));
+        b.iter(|| topology.route("", black_box("queue-4711"), &Features::default(), &[]));
     });
 
     let topology = bound("amq.direct", 10_000, |i| (format!("key-{i}"), Table::default()));
     c.bench_function("route/direct/10000", |b| {
-        b.iter(|| topology.route("amq.direct", black_box("key-4711"), None, &[]));
+        b.iter(|| topology.route("amq.direct", black_box("key-4711"), &Features::default(), &[]));
     });
 
     let topology = bound("amq.fanout", 100, |_| (String::new(), Table::default()));
     c.bench_function("route/fanout/100", |b| {
-        b.iter(|| topology.route("amq.fanout", black_box("key"), None, &[]));
+        b.iter(|| topology.route("amq.fanout", black_box("key"), &Features::default(), &[]));
     });
 
     for count in [1_000, 10_000] {
@@ -80,7 +126,9 @@ fn bench(c: &mut Criterion) {
             (key, Table::default())
         });
         c.bench_function(&format!("route/topic/{count}"), |b| {
-            b.iter(|| topology.route("amq.topic", black_box("site20.line420.sensor7"), None, &[]));
+            b.iter(|| {
+                topology.route("amq.topic", black_box("site20.line420.sensor7"), &Features::default(), &[])
+            });
         });
     }
 
@@ -95,7 +143,7 @@ fn bench(c: &mut Criterion) {
         headers.encode(&mut octets).expect("a small table");
         let headers = TableRef::parse(&octets).expect("just written");
         c.bench_function(&format!("route/headers/{count}"), |b| {
-            b.iter(|| topology.route("amq.headers", "", Some(black_box(headers)), &[]));
+            b.iter(|| topology.route("amq.headers", "", &black_box(headers).into(), &[]));
         });
     }
 
@@ -120,5 +168,5 @@ fn bench(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, bench);
+criterion_group!(benches, bench, bench_choosing);
 criterion_main!(benches);

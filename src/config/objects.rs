@@ -34,9 +34,6 @@ const PREDECLARED: [(&str, ExchangeType); 6] = [
     ("amq.rabbitmq.trace", ExchangeType::Topic),
 ];
 
-const EXCHANGE_TYPES: [ExchangeType; 4] =
-    [ExchangeType::Direct, ExchangeType::Fanout, ExchangeType::Topic, ExchangeType::Headers];
-
 const MATCHES: &[&str] = &["all", "any", "all-with-x", "any-with-x"];
 
 /// What an argument takes.
@@ -142,7 +139,7 @@ fn located<T>(section: &Section<'_, '_, '_>, value: T) -> Located<T> {
 
 fn exchange(section: &mut Section<'_, '_, '_>, seen: &mut Seen) -> Option<Located<Exchange>> {
     let name = declared_name(section, "exchange", seen);
-    let kinds = EXCHANGE_TYPES.map(|kind| (kind.as_str(), kind));
+    let kinds = ExchangeType::ALL.map(|kind| (kind.as_str(), kind));
     let kind = section.choice("type", &kinds).unwrap_or(ExchangeType::Direct);
     let durable = section.flag("durable").unwrap_or(true);
     let auto_delete = section.flag("auto_delete").unwrap_or(false);

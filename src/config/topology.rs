@@ -46,9 +46,29 @@ pub enum ExchangeType {
     Topic,
     /// By message headers.
     Headers,
+    /// One destination, by a hash and by weights.
+    ConsistentHash,
+    /// One binding, by chance.
+    Random,
+    /// One binding, by a hash.
+    ModulusHash,
+    /// All, and new ones get the latest messages.
+    RecentHistory,
 }
 
 impl ExchangeType {
+    /// All of them, those that every AMQP broker has first.
+    pub const ALL: [Self; 8] = [
+        Self::Direct,
+        Self::Fanout,
+        Self::Topic,
+        Self::Headers,
+        Self::ConsistentHash,
+        Self::Random,
+        Self::ModulusHash,
+        Self::RecentHistory,
+    ];
+
     /// Its AMQP name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -57,6 +77,10 @@ impl ExchangeType {
             Self::Fanout => "fanout",
             Self::Topic => "topic",
             Self::Headers => "headers",
+            Self::ConsistentHash => "x-consistent-hash",
+            Self::Random => "x-random",
+            Self::ModulusHash => "x-modulus-hash",
+            Self::RecentHistory => "x-recent-history",
         }
     }
 }

@@ -26,6 +26,14 @@ pub enum ExchangeKind {
     Topic,
     /// Binding arguments are compared with the message's headers.
     Headers,
+    /// One destination, by a hash; the binding key is its weight (`x-consistent-hash`).
+    ConsistentHash,
+    /// One binding, by chance (`x-random`).
+    Random,
+    /// One binding, by the hash of the routing key modulo their number (`x-modulus-hash`).
+    ModulusHash,
+    /// Every binding, and a new one gets the latest messages first (`x-recent-history`).
+    RecentHistory,
 }
 
 /// An exchange as declared.

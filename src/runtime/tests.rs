@@ -207,7 +207,10 @@ impl World {
         let mut body = id.to_be_bytes().to_vec();
         body.resize(length, 7);
         let vhost = self.broker.vhost("/").expect("it exists");
-        let route = vhost.topology().route(exchange, key, None, &[]).expect("it exists");
+        let route = vhost
+            .topology()
+            .route(exchange, key, &crate::topology::Features::default(), &[])
+            .expect("it exists");
         let parts = MessageParts { exchange, routing_key: key, properties: &[0, 0], persistent };
         let message = Message::new(parts, Bytes::from(body));
         self.turn(vec![Command::Publish(Publish { message, route, returned: false, confirmed: true })]);

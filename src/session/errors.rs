@@ -202,6 +202,7 @@ impl From<Refusal> for Fault {
             | Refusal::UnknownExchangeType { .. }
             | Refusal::InUse { .. }
             | Refusal::NotEmpty { .. }
+            | Refusal::ExchangeArguments { .. }
             | Refusal::InvalidBinding { .. }
             | Refusal::NoReplyConsumer
             | Refusal::ReplyConsumerSet

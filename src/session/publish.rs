@@ -13,7 +13,7 @@ use super::content::Assembly;
 use super::errors::{Fault, ReplyCode};
 use super::link::{Link, Turn};
 use crate::model::{ChannelNumber, Message, MessageParts};
-use crate::topology::{REPLY_TO_QUEUE, Route, Topology, reply_to_address};
+use crate::topology::{Features, REPLY_TO_QUEUE, Route, Topology, reply_to_address};
 use crate::vhost::{Command, Publish};
 
 /// Delivery mode of messages that are to be kept across a restart.
@@ -37,7 +37,7 @@ impl CachedRoute {
         &mut self,
         topology: &Topology,
         assembly: &Assembly,
-        headers: Option<TableRef<'_>>,
+        (properties, lot): (&Properties<'_>, u64),
         copies: &Copies<'_>,
     ) -> Result<Route, Fault> {
         let plain = copies.keys.is_empty();
@@ -47,7 +47,8 @@ impl CachedRoute {
         {
             return Ok(route.clone());
         }
-        let route = topology.route(&assembly.exchange, &assembly.routing_key, headers, &copies.keys)?;
+        let features = Features::of(properties, lot);
+        let route = topology.route(&assembly.exchange, &assembly.routing_key, &features, &copies.keys)?;
         if plain && route.cacheable {
             self.generation = topology.generation();
             self.route = Some(route.clone());
@@ -70,7 +71,7 @@ impl Channel {
         let mut cached = std::mem::take(&mut assembly.route);
         let properties = Properties::decode(&assembly.properties)?;
         let copies = Copies::of(properties.headers);
-        let route = cached.route(topology, assembly, properties.headers, &copies)?;
+        let route = cached.route(topology, assembly, (&properties, self.next_lot()), &copies)?;
         let reply_to = self.reply_to(&properties)?;
         check_expiration(properties.expiration)?;
         if let Some(fault) = copies.fault {
@@ -88,6 +89,12 @@ impl Channel {
         let message = Message::new(parts, body);
         assembly.route = cached;
         self.hand_over(Arrival { message, route, mandatory: assembly.mandatory }, turn)
+    }
+
+    /// A number that no other publish to the vhost has, short of channels that publish 2^32 times.
+    fn next_lot(&self) -> u64 {
+        let channel = self.key.map_or(0, |key| key.0);
+        (channel << 32) ^ self.counters.publish
     }
 
     /// The address that replaces the reply-to pseudo-queue's name.

@@ -25,7 +25,7 @@ pub(super) fn check_exchange(
     let comparison = Comparison { subject: format!("exchange '{}'", current.name), vhost };
     let (received_kind, current_kind) = (exchange_kind_name(received.kind), exchange_kind_name(current.kind));
     if received.kind != current.kind {
-        return Err(comparison.refuse("type", quoted(received_kind), quoted(current_kind)));
+        return Err(comparison.refuse("type", quoted(&atom(received_kind)), quoted(&atom(current_kind))));
     }
     comparison.flag("durable", received.durable, current.durable)?;
     comparison.flag("auto_delete", received.auto_delete, current.auto_delete)?;
@@ -87,6 +87,11 @@ impl Comparison<'_> {
             }
         }
     }
+}
+
+/// The name of an exchange type as Erlang prints the atom that it is there.
+fn atom(name: &str) -> String {
+    if name.contains('-') { quoted(name) } else { name.to_owned() }
 }
 
 fn quoted(text: &str) -> String {

@@ -7,13 +7,16 @@ use std::sync::Arc;
 use ferrymq_protocol::table::{Table, Value};
 
 use super::binding::Binding;
+use super::consistent::{self, Consistent};
 use super::direct::Direct;
-use super::headers::Headers;
+use super::headers::{self, Headers};
+use super::ranked::Ranked;
+use super::recent::{self, history_length};
 use super::refusal::Refusal;
 use super::route::ExchangeId;
 use super::target::{Target, TargetSet};
 use super::topic::Topic;
-use crate::model::{ExchangeDefinition, ExchangeKind, ExchangeName};
+use crate::model::{BindingDefinition, ExchangeDefinition, ExchangeKind, ExchangeName, VhostName};
 
 /// The argument that names where a message goes that the exchange itself leads nowhere.
 pub(super) const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
@@ -35,15 +38,29 @@ pub(super) enum Rule {
     Fanout(TargetSet),
     Topic(Topic),
     Headers(Headers),
+    ConsistentHash(Consistent),
+    Random(Ranked),
+    ModulusHash(Ranked),
+    RecentHistory {
+        targets: TargetSet,
+        /// How many messages are remembered.
+        length: u64,
+    },
 }
 
 impl Rule {
-    fn new(kind: ExchangeKind) -> Self {
+    fn new(kind: ExchangeKind, arguments: &Table) -> Self {
         match kind {
             ExchangeKind::Direct => Self::Direct(Direct::new()),
             ExchangeKind::Fanout => Self::Fanout(TargetSet::default()),
             ExchangeKind::Topic => Self::Topic(Topic::new()),
             ExchangeKind::Headers => Self::Headers(Headers::new()),
+            ExchangeKind::ConsistentHash => Self::ConsistentHash(Consistent::new(arguments)),
+            ExchangeKind::Random => Self::Random(Ranked::default()),
+            ExchangeKind::ModulusHash => Self::ModulusHash(Ranked::default()),
+            ExchangeKind::RecentHistory => {
+                Self::RecentHistory { targets: TargetSet::default(), length: history_length(arguments) }
+            }
         }
     }
 }
@@ -54,7 +71,7 @@ impl Exchange {
             Some(name) => name.as_str().map(ExchangeName::from),
             None => None,
         };
-        let rule = Rule::new(definition.kind);
+        let rule = Rule::new(definition.kind, &definition.arguments);
         Self { id, definition: Arc::new(definition), alternate, bindings: 0, rule }
     }
 
@@ -63,9 +80,13 @@ impl Exchange {
         let definition = &binding.definition;
         match &mut self.rule {
             Rule::Direct(direct) => direct.add(&definition.routing_key, target),
-            Rule::Fanout(targets) => targets.add(target),
+            Rule::Fanout(targets) | Rule::RecentHistory { targets, .. } => targets.add(target),
             Rule::Topic(topic) => topic.add(definition.routing_key.as_str(), target),
             Rule::Headers(headers) => headers.add(&binding.canonical, &definition.arguments, target),
+            Rule::ConsistentHash(members) => members.add(definition.routing_key.as_str(), target),
+            Rule::Random(bindings) | Rule::ModulusHash(bindings) => {
+                bindings.add(&definition.destination, target);
+            }
         }
     }
 
@@ -75,9 +96,22 @@ impl Exchange {
         let definition = &binding.definition;
         match &mut self.rule {
             Rule::Direct(direct) => direct.remove(&definition.routing_key, target),
-            Rule::Fanout(targets) => targets.remove(target),
+            Rule::Fanout(targets) | Rule::RecentHistory { targets, .. } => targets.remove(target),
             Rule::Topic(topic) => topic.remove(definition.routing_key.as_str(), target),
             Rule::Headers(headers) => headers.remove(&binding.canonical, target),
+            Rule::ConsistentHash(members) => members.remove(definition.routing_key.as_str(), target),
+            Rule::Random(bindings) | Rule::ModulusHash(bindings) => {
+                bindings.remove(&definition.destination, target);
+            }
+        }
+    }
+
+    /// Refuses a binding that the exchange could not use.
+    pub(super) fn check_binding(&self, binding: &BindingDefinition) -> Result<(), Refusal> {
+        match &self.rule {
+            Rule::Headers(_) => headers::check_arguments(&binding.arguments),
+            Rule::ConsistentHash(_) => consistent::check_key(binding.routing_key.as_str()),
+            _ => Ok(()),
         }
     }
 
@@ -97,6 +131,10 @@ pub fn parse_exchange_kind(name: &str) -> Result<ExchangeKind, Refusal> {
         "fanout" => Ok(ExchangeKind::Fanout),
         "topic" => Ok(ExchangeKind::Topic),
         "headers" => Ok(ExchangeKind::Headers),
+        "x-consistent-hash" => Ok(ExchangeKind::ConsistentHash),
+        "x-random" => Ok(ExchangeKind::Random),
+        "x-modulus-hash" => Ok(ExchangeKind::ModulusHash),
+        "x-recent-history" => Ok(ExchangeKind::RecentHistory),
         unknown => Err(Refusal::UnknownExchangeType { kind: unknown.to_owned() }),
     }
 }
@@ -109,6 +147,23 @@ pub fn exchange_kind_name(kind: ExchangeKind) -> &'static str {
         ExchangeKind::Fanout => "fanout",
         ExchangeKind::Topic => "topic",
         ExchangeKind::Headers => "headers",
+        ExchangeKind::ConsistentHash => "x-consistent-hash",
+        ExchangeKind::Random => "x-random",
+        ExchangeKind::ModulusHash => "x-modulus-hash",
+        ExchangeKind::RecentHistory => "x-recent-history",
+    }
+}
+
+/// Refuses arguments that no exchange of the type can have.
+pub(super) fn check_arguments(
+    definition: &ExchangeDefinition,
+    subject: &str,
+    vhost: &VhostName,
+) -> Result<(), Refusal> {
+    match definition.kind {
+        ExchangeKind::ConsistentHash => consistent::check_arguments(&definition.arguments, subject, vhost),
+        ExchangeKind::RecentHistory => recent::check_arguments(&definition.arguments),
+        _ => Ok(()),
     }
 }
 

@@ -6,13 +6,17 @@
 mod arguments;
 mod binding;
 mod change;
+mod consistent;
 mod direct;
 mod durable;
 mod equivalence;
 mod exchange;
+mod hash;
 mod headers;
 mod map;
 mod name;
+mod ranked;
+mod recent;
 mod refusal;
 mod route;
 mod target;
@@ -30,7 +34,7 @@ pub use name::{
     reply_to_token, strip_name,
 };
 pub use refusal::Refusal;
-pub use route::{ExchangeId, Route, Targets};
+pub use route::{ExchangeId, Features, Recorded, Recorder, Route, Targets};
 pub use topology::{QueueEntry, Topology};
 
 #[cfg(test)]

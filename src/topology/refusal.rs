@@ -81,7 +81,10 @@ pub enum Refusal {
     /// 406.
     #[error("queue '{queue}' in vhost '{vhost}' not empty")]
     NotEmpty { queue: QueueName, vhost: VhostName },
-    /// 406: arguments of a binding to a headers exchange.
+    /// 406: arguments that no exchange of this type can have.
+    #[error("{reason}")]
+    ExchangeArguments { reason: String },
+    /// 406: arguments of a binding to a headers exchange, or the weight of one to a consistent hash exchange.
     #[error("{reason}")]
     InvalidBinding { reason: String },
     /// 406.

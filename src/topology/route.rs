@@ -5,10 +5,12 @@
 
 use std::sync::Arc;
 
+use ferrymq_protocol::properties::Properties;
 use ferrymq_protocol::table::TableRef;
 use rustc_hash::FxHashSet;
 
 use super::exchange::{Exchange, Rule};
+use super::hash::{Hash, next};
 use super::headers::SortedHeaders;
 use super::name::reply_to_token;
 use super::refusal::Refusal;
@@ -28,7 +30,7 @@ pub struct Route {
     /// Who gets a copy.
     pub targets: Targets,
     /// Every publish to this exchange with this routing key and without further keys has this same route, until
-    /// [`super::Topology::generation`] changes. False as soon as message headers had a say.
+    /// [`super::Topology::generation`] changes. False as soon as more of the message, or chance, had a say.
     pub cacheable: bool,
 }
 
@@ -43,13 +45,72 @@ pub enum Targets {
     Many(Arc<[QueueId]>),
     /// The requester that this direct reply-to token names, if it is still there.
     ReplyTo([u8; 16]),
+    /// Queues, and exchanges that remember the message.
+    Recorded(Arc<Recorded>),
+}
+
+/// Who gets a copy of a publish that passes exchanges with a history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// The queues: ascending, each once; possibly none.
+    pub queues: Box<[QueueId]>,
+    /// The exchanges: at least one.
+    pub recorders: Box<[Recorder]>,
+}
+
+/// An exchange that remembers what passes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recorder {
+    /// Which.
+    pub exchange: ExchangeId,
+    /// How many messages it remembers.
+    pub length: u64,
+}
+
+/// What may have a say in where a message goes, besides its keys.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Features<'m> {
+    /// Looked at by headers exchanges, and by consistent hash exchanges that are told to.
+    pub headers: Option<TableRef<'m>>,
+    /// Looked at by consistent hash exchanges that are told to.
+    pub message_id: Option<&'m str>,
+    /// See `message_id`.
+    pub correlation_id: Option<&'m str>,
+    /// See `message_id`; seconds since 1970.
+    pub timestamp: Option<u64>,
+    /// What a random exchange goes by: different for every message. It need not look random.
+    pub lot: u64,
+}
+
+impl<'m> Features<'m> {
+    /// Those of a message.
+    #[must_use]
+    pub fn of(properties: &Properties<'m>, lot: u64) -> Self {
+        Self {
+            headers: properties.headers,
+            message_id: properties.message_id,
+            correlation_id: properties.correlation_id,
+            timestamp: properties.timestamp,
+            lot,
+        }
+    }
+}
+
+impl<'m> From<TableRef<'m>> for Features<'m> {
+    fn from(headers: TableRef<'m>) -> Self {
+        Self { headers: Some(headers), ..Self::default() }
+    }
 }
 
 impl Targets {
     /// Whether nobody gets a copy: a mandatory message goes back to its publisher.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        matches!(self, Self::None)
+        match self {
+            Self::None => true,
+            Self::Recorded(recorded) => recorded.queues.is_empty(),
+            Self::One(_) | Self::Many(_) | Self::ReplyTo(_) => false,
+        }
     }
 
     /// The queues that get a copy.
@@ -59,13 +120,14 @@ impl Targets {
             Self::None | Self::ReplyTo(_) => &[],
             Self::One(queue) => std::slice::from_ref(queue),
             Self::Many(queues) => queues,
+            Self::Recorded(recorded) => &recorded.queues,
         }
     }
 }
 
 impl Topology {
     /// Where a publish goes. `extra_keys` are those of the headers `CC` and `BCC`; each counts like the
-    /// routing key itself. Headers are looked at by headers exchanges only.
+    /// routing key itself, except for consistent hash exchanges, which look at the routing key alone.
     ///
     /// A publish to a requester's reply-to address goes to that requester alone, whatever the extra keys.
     ///
@@ -75,7 +137,7 @@ impl Topology {
         &self,
         exchange: &str,
         routing_key: &str,
-        headers: Option<TableRef<'_>>,
+        features: &Features<'_>,
         extra_keys: &[&str],
     ) -> Result<Route, Refusal> {
         let start = self.existing_exchange(exchange)?;
@@ -87,7 +149,7 @@ impl Topology {
         {
             return Ok(Route { exchange: start.id, targets: Targets::ReplyTo(token), cacheable: true });
         }
-        Ok(self.walk(start, routing_key, headers, extra_keys))
+        Ok(self.walk(start, routing_key, features, extra_keys))
     }
 
     /// Where a dead letter goes, as [`Self::route`] says it for a publish; it may go to internal exchanges. None if
@@ -97,18 +159,18 @@ impl Topology {
         &self,
         exchange: &str,
         routing_key: &str,
-        headers: Option<TableRef<'_>>,
+        features: &Features<'_>,
         extra_keys: &[&str],
     ) -> Option<Route> {
         let start = self.existing_exchange(exchange).ok()?;
-        Some(self.walk(start, routing_key, headers, extra_keys))
+        Some(self.walk(start, routing_key, features, extra_keys))
     }
 
     fn walk(
         &self,
         start: &Exchange,
         routing_key: &str,
-        headers: Option<TableRef<'_>>,
+        features: &Features<'_>,
         extra_keys: &[&str],
     ) -> Route {
         let mut walk = Walk {
@@ -116,11 +178,13 @@ impl Topology {
             start: start.id,
             routing_key,
             extra_keys,
-            headers,
+            features,
             sorted_headers: None,
+            varies: false,
+            recorders: Vec::new(),
             pending: Vec::new(),
             seen: FxHashSet::default(),
-            queues: Vec::new(),
+            queues: Queues::default(),
         };
         let mut next = Some(start);
         while let Some(exchange) = next {
@@ -137,14 +201,59 @@ struct Walk<'t, 'm> {
     start: ExchangeId,
     routing_key: &'m str,
     extra_keys: &'m [&'m str],
-    headers: Option<TableRef<'m>>,
+    features: &'m Features<'m>,
     /// There as soon as a headers exchange has looked at them.
     sorted_headers: Option<SortedHeaders<'m>>,
+    /// Some exchange went by more than the keys.
+    varies: bool,
+    recorders: Vec<Recorder>,
     /// Reached, but not visited.
     pending: Vec<&'t Exchange>,
     /// Reached, apart from the start.
     seen: FxHashSet<ExchangeId>,
-    queues: Vec<QueueId>,
+    queues: Queues,
+}
+
+/// Queues that have been found. The first takes no memory of its own: most messages go to one queue.
+#[derive(Default)]
+struct Queues {
+    first: Option<QueueId>,
+    further: Vec<QueueId>,
+}
+
+impl Queues {
+    fn push(&mut self, queue: QueueId) {
+        match self.first {
+            None => self.first = Some(queue),
+            Some(first) if first == queue => {}
+            Some(_) => self.further.push(queue),
+        }
+    }
+
+    /// How many have been found, some of them more than once.
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.further.len()
+    }
+
+    /// All, ascending, each once.
+    fn into_sorted(self) -> Vec<QueueId> {
+        let mut queues = self.further;
+        queues.extend(self.first);
+        queues.sort_unstable();
+        queues.dedup();
+        queues
+    }
+
+    fn into_targets(self) -> Targets {
+        match (self.first, self.further.is_empty()) {
+            (None, _) => Targets::None,
+            (Some(queue), true) => Targets::One(queue),
+            (Some(queue), false) => match *self.into_sorted() {
+                [] | [_] => Targets::One(queue),
+                ref several => Targets::Many(Arc::from(several)),
+            },
+        }
+    }
 }
 
 impl<'t> Walk<'t, '_> {
@@ -161,7 +270,7 @@ impl<'t> Walk<'t, '_> {
     }
 
     fn apply_rule(&mut self, exchange: &'t Exchange, exchanges: &mut Vec<&'t ExchangeName>) {
-        let Self { topology, routing_key, extra_keys, queues, .. } = self;
+        let Self { topology, routing_key, extra_keys, features, queues, .. } = self;
         let keys = std::iter::once(*routing_key).chain(extra_keys.iter().copied());
         let mut found = |target: &'t Target| match target {
             Target::Queue(queue) => queues.push(*queue),
@@ -170,7 +279,7 @@ impl<'t> Walk<'t, '_> {
         match &exchange.rule {
             Rule::Direct(_) if exchange.definition.name.as_str() == DEFAULT_EXCHANGE => {
                 let named = keys.filter_map(|key| topology.queue(key));
-                queues.extend(named.map(|entry| entry.id));
+                named.for_each(|entry| queues.push(entry.id));
             }
             Rule::Direct(direct) => keys.for_each(|key| direct.for_each_match(key, &mut found)),
             Rule::Fanout(targets) => targets.for_each(&mut found),
@@ -178,8 +287,25 @@ impl<'t> Walk<'t, '_> {
                 topic.for_each_match(key, &mut found);
             }),
             Rule::Headers(rules) => {
-                let headers = self.sorted_headers.get_or_insert_with(|| SortedHeaders::new(self.headers));
+                let headers = self.sorted_headers.get_or_insert_with(|| SortedHeaders::new(features.headers));
                 rules.for_each_match(headers, &mut found);
+            }
+            Rule::ConsistentHash(members) => {
+                self.varies |= members.looks_inside();
+                members.choose(routing_key, features).map(found);
+            }
+            Rule::Random(bindings) => {
+                self.varies = true;
+                // Two random exchanges in a row must not go by the same draw.
+                bindings.pick(next(features.lot ^ next(exchange.id.0))).map(found);
+            }
+            Rule::ModulusHash(bindings) => {
+                let hash = keys.fold(Hash::new(), Hash::text).finish();
+                hash.checked_rem(bindings.len()).and_then(|nth| bindings.get(nth)).map(found);
+            }
+            Rule::RecentHistory { targets, length } => {
+                self.recorders.push(Recorder { exchange: exchange.id, length: *length });
+                targets.for_each(&mut found);
             }
         }
     }
@@ -192,15 +318,14 @@ impl<'t> Walk<'t, '_> {
         }
     }
 
-    fn finish(mut self) -> Route {
-        self.queues.sort_unstable();
-        self.queues.dedup();
-        let targets = match *self.queues {
-            [] => Targets::None,
-            [queue] => Targets::One(queue),
-            _ => Targets::Many(Arc::from(self.queues)),
+    fn finish(self) -> Route {
+        let cacheable = self.sorted_headers.is_none() && !self.varies && self.extra_keys.is_empty();
+        let targets = if self.recorders.is_empty() {
+            self.queues.into_targets()
+        } else {
+            let queues = self.queues.into_sorted().into();
+            Targets::Recorded(Arc::new(Recorded { queues, recorders: self.recorders.into() }))
         };
-        let cacheable = self.sorted_headers.is_none() && self.extra_keys.is_empty();
         Route { exchange: self.start, targets, cacheable }
     }
 }

@@ -9,8 +9,7 @@ use super::arguments;
 use super::binding::{Binding, Bindings};
 use super::change::{Changes, Declared};
 use super::equivalence;
-use super::exchange::{ALTERNATE_EXCHANGE, Exchange, Rule, wrong_alternate_type};
-use super::headers;
+use super::exchange::{ALTERNATE_EXCHANGE, Exchange, check_arguments, wrong_alternate_type};
 use super::map::{Map, new_map};
 use super::name::{is_generated_queue_name, is_reply_to, is_reserved};
 use super::refusal::Refusal;
@@ -188,6 +187,7 @@ impl Topology {
                 received,
             });
         }
+        check_arguments(&definition, &exchange_subject(name), &self.vhost)?;
         let mut changes = Changes::default();
         changes.put(Definition::Exchange(definition.clone()), definition.durable);
         self.insert_exchange(definition);
@@ -279,9 +279,7 @@ impl Topology {
         refuse_default_ends(&definition)?;
         let source = self.existing_exchange(definition.source.as_str())?;
         let (target, destination_durable) = self.check_destination(&definition.destination, connection)?;
-        if matches!(source.rule, Rule::Headers(_)) {
-            headers::check_arguments(&definition.arguments)?;
-        }
+        source.check_binding(&definition)?;
         let durable = source.definition.durable && destination_durable;
         let binding = Binding::new(definition);
         let mut changes = Changes::default();

@@ -12,6 +12,7 @@ use ferrymq_protocol::table::{Table, TableRef, Value};
 use super::{Effects, Vhost};
 use crate::model::{Message, MessageParts, QueueDefinition, QueueId};
 use crate::queue::{Dead, Reason};
+use crate::topology::{Features, Targets};
 
 const X_DEATH: &str = "x-death";
 const CC: &str = "CC";
@@ -85,11 +86,9 @@ impl Vhost {
         let death = Death { reason, queue: source.name.as_str(), time: self.calendar.now.0 / 1_000 };
         let Letter { message: letter, further, deaths } = letter(message, &death, to);
         let further: Vec<_> = further.iter().map(String::as_str).collect();
-        let headers = Properties::decode(letter.properties()).ok().and_then(|properties| properties.headers);
-        let route =
-            self.topology.route_dead_letter(letter.exchange(), letter.routing_key(), headers, &further);
-        let Some(route) = route else { return };
-        for id in route.targets.queues() {
+        let Some(targets) = self.targets(&letter, letter.exchange(), &further) else { return };
+        self.remember(&targets, &letter);
+        for id in targets.queues() {
             let target = self.queues.get(id).map(|slot| slot.definition.name.as_str());
             if reason != Reason::Rejected && target.is_some_and(|target| is_cycle(&deaths, target)) {
                 effects.cycles.push(source.name.clone());
@@ -97,6 +96,19 @@ impl Vhost {
                 self.enqueue(*id, letter.clone(), effects);
             }
         }
+    }
+
+    /// Where the vhost itself sends a message by an exchange, internal ones included; none if there is no such exchange.
+    pub(super) fn targets(
+        &mut self,
+        message: &Message,
+        exchange: &str,
+        further_keys: &[&str],
+    ) -> Option<Targets> {
+        let properties = Properties::decode(message.properties()).unwrap_or_default();
+        let features = Features::of(&properties, self.histories.next_lot());
+        let key = message.routing_key();
+        Some(self.topology.route_dead_letter(exchange, key, &features, further_keys)?.targets)
     }
 }
 
@@ -177,7 +189,7 @@ fn tell(message: &Message, death: &Death<'_>, to: &DeadLetters) -> Option<Told> 
 }
 
 /// The message's routing key, and those of its header `CC`.
-fn routing_keys(message: &Message, headers: &Table) -> Vec<String> {
+pub(super) fn routing_keys(message: &Message, headers: &Table) -> Vec<String> {
     let further = headers.get(CC).and_then(Value::as_array).unwrap_or_default();
     let further = further.iter().filter_map(Value::as_str);
     std::iter::once(message.routing_key()).chain(further).map(str::to_owned).collect()

@@ -65,6 +65,7 @@ impl Vhost {
         effects: &mut Effects,
     ) -> Result<Reply, Refusal> {
         let changes = self.topology.bind(binding, Some(connection))?;
+        self.replay(&changes, effects);
         self.record(changes, effects);
         Ok(Reply::Bound)
     }
@@ -238,6 +239,7 @@ impl Vhost {
         }
         for gone in changes.gone_exchanges() {
             self.exchanges.remove(gone);
+            self.histories.forget(*gone);
         }
         for change in changes.iter() {
             if let DefinitionChange::Put(Definition::Exchange(exchange)) = &change.change

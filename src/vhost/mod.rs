@@ -13,6 +13,7 @@ mod declarations;
 mod dispatch;
 mod event;
 mod expiry;
+mod history;
 mod journal;
 mod lifecycle;
 mod operator;

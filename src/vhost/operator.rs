@@ -164,6 +164,7 @@ impl Vhost {
                 self.note_ineffective(&queue, effects);
             }
             report.created.extend(changes.iter().map(|change| in_words(&change.change)));
+            self.replay(&changes, effects);
             self.record(changes, effects);
         }
     }

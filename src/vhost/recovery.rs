@@ -10,7 +10,10 @@ use rustc_hash::FxHashMap;
 use super::slot::QueueSlot;
 use super::state::Vhost;
 use super::{Entry, ExchangeCounters, Journal, VhostOptions};
-use crate::model::{Definition, QueueDefinition, QueueId, QueueName, Seq, VhostName};
+use crate::model::{
+    BindingDefinition, Definition, Destination, ExchangeKind, QueueDefinition, QueueId, QueueName, Seq,
+    VhostName,
+};
 use crate::queue::{Backlog, Moment};
 use crate::topology::Refusal;
 
@@ -63,11 +66,30 @@ pub struct RestoreReport {
     pub journal: Journal,
 }
 
+/// Brings bindings into the order in which their queues were declared, where it matters: a consistent hash exchange
+/// lays its destinations out in the order of their bindings, and is to do so again as it did before the restart.
+fn in_order_of_queues(definitions: &mut [Definition], queues: &FxHashMap<QueueName, RestoredQueue>) {
+    let matters = |definition: &Definition| matches!(definition, Definition::Exchange(exchange) if exchange.kind == ExchangeKind::ConsistentHash);
+    if !definitions.iter().any(matters) {
+        return;
+    }
+    let first = definitions.iter().position(|definition| matches!(definition, Definition::Binding(_)));
+    let Some(first) = first else { return };
+    let bindings = &mut definitions[first..];
+    bindings.sort_by_cached_key(|definition| match definition {
+        Definition::Binding(BindingDefinition { destination: Destination::Queue(name), .. }) => {
+            queues.get(name).map_or(u64::MAX, |queue| queue.id.0)
+        }
+        _ => u64::MAX,
+    });
+}
+
 impl Vhost {
     /// A vhost as it was.
     #[must_use]
     pub fn restore(name: VhostName, options: VhostOptions, restored: Restored) -> (Self, RestoreReport) {
-        let Restored { definitions, mut queues, next_queue, marks_unknown, now } = restored;
+        let Restored { mut definitions, mut queues, next_queue, marks_unknown, now } = restored;
+        in_order_of_queues(&mut definitions, &queues);
         let mut vhost = Self::new(name, options, next_queue);
         vhost.set_time(now);
         let mut report = RestoreReport::default();

@@ -11,6 +11,7 @@ use super::cache::{Cache, WaitingGet};
 use super::connections::Connections;
 use super::counters::ExchangeCounters;
 use super::expiry::{self, Calendar};
+use super::history::Histories;
 use super::slot::QueueSlot;
 use super::{Command, Effects, Event, Publish, Reply, ReplyToken, Request, Settlement};
 use crate::model::{
@@ -46,6 +47,8 @@ pub struct Vhost {
     pub(super) connections: Connections,
     pub(super) requesters: FxHashMap<ReplyToken, (ChannelKey, ConsumerKey)>,
     pub(super) exchanges: FxHashMap<ExchangeId, ExchangeCounters>,
+    /// What recent history exchanges remember.
+    pub(super) histories: Histories,
     /// Consumers that went with their queues, to be told once the request that did it is answered.
     pub(super) cancelled: Vec<(ConnectionKey, Event)>,
     /// Queues to dispatch before the turn ends.
@@ -80,6 +83,7 @@ impl Vhost {
             connections: Connections::default(),
             requesters: FxHashMap::default(),
             exchanges: FxHashMap::default(),
+            histories: Histories::default(),
             cancelled: Vec::new(),
             dirty: Vec::new(),
             releases: VecDeque::new(),
@@ -201,6 +205,12 @@ impl Vhost {
                 }
             }
             Targets::ReplyTo(token) => self.reply_to(ReplyToken(token), message, effects),
+            Targets::Recorded(_) => {
+                self.remember(&route.targets, &message);
+                for queue in route.targets.queues() {
+                    self.enqueue(*queue, message.clone(), effects);
+                }
+            }
         }
         effects.journal.waited_for |= confirmed && effects.journal.places.len() > stored;
     }

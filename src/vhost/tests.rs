@@ -2,6 +2,7 @@
 
 mod dead_letters;
 mod expiry;
+mod history;
 mod paging;
 mod storing;
 
@@ -10,7 +11,7 @@ use ferrymq_protocol::table::Table;
 
 use super::*;
 use crate::model::*;
-use crate::topology::{Refusal, Targets};
+use crate::topology::{Features, Refusal, Targets};
 
 /// A vhost with connections that collect at once.
 struct Kit {
@@ -75,7 +76,11 @@ impl Kit {
     }
 
     fn publish(&self, key: &str, body: &'static str) -> Command {
-        let route = self.vhost.topology().route("", key, None, &[]).expect("the default exchange exists");
+        let route = self
+            .vhost
+            .topology()
+            .route("", key, &Features::default(), &[])
+            .expect("the default exchange exists");
         let parts = MessageParts { exchange: "", routing_key: key, properties: &[0, 0], persistent: false };
         let message = Message::new(parts, Bytes::from_static(body.as_bytes()));
         let returned = route.targets.is_empty();
@@ -444,7 +449,7 @@ fn durable_definitions_are_recorded_and_restored() {
         definitions,
     );
     assert_eq!((stored.len(), report.refused.len()), (2, 0));
-    let route = restored.topology().route("amq.direct", "k", None, &[]).expect("it exists");
+    let route = restored.topology().route("amq.direct", "k", &Features::default(), &[]).expect("it exists");
     assert_eq!(route.targets, Targets::One(restored.topology().queue("d").expect("restored").id));
 }
 

@@ -36,6 +36,10 @@ fn kind_tag(kind: ExchangeKind) -> u8 {
         ExchangeKind::Fanout => 2,
         ExchangeKind::Topic => 3,
         ExchangeKind::Headers => 4,
+        ExchangeKind::ConsistentHash => 5,
+        ExchangeKind::Random => 6,
+        ExchangeKind::ModulusHash => 7,
+        ExchangeKind::RecentHistory => 8,
     }
 }
 
@@ -45,6 +49,10 @@ fn kind(tag: u8) -> Result<ExchangeKind, RecordError> {
         2 => Ok(ExchangeKind::Fanout),
         3 => Ok(ExchangeKind::Topic),
         4 => Ok(ExchangeKind::Headers),
+        5 => Ok(ExchangeKind::ConsistentHash),
+        6 => Ok(ExchangeKind::Random),
+        7 => Ok(ExchangeKind::ModulusHash),
+        8 => Ok(ExchangeKind::RecentHistory),
         tag => Err(RecordError::UnknownTag { what: "exchange type", tag }),
     }
 }

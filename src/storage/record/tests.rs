@@ -41,6 +41,10 @@ fn any_exchange() -> impl Strategy<Value = Definition> {
         Just(ExchangeKind::Fanout),
         Just(ExchangeKind::Topic),
         Just(ExchangeKind::Headers),
+        Just(ExchangeKind::ConsistentHash),
+        Just(ExchangeKind::Random),
+        Just(ExchangeKind::ModulusHash),
+        Just(ExchangeKind::RecentHistory),
     ];
     (name(), kinds, any::<[bool; 3]>(), table(), any_origin()).prop_map(
         |(name, kind, flags, arguments, origin)| {

@@ -2,7 +2,7 @@
 
 use super::fixture::{ME, OTHER, World, exchange, queue, summary, table, text};
 use crate::model::{ExchangeKind, Origin, QueueId};
-use crate::topology::{Declared, Refusal, generated_queue_name};
+use crate::topology::{Declared, Features, Refusal, generated_queue_name};
 
 #[test]
 fn every_vhost_starts_with_the_predeclared_exchanges() {
@@ -145,7 +145,7 @@ fn snapshots_do_not_see_later_writes() {
     world.topology.remove_queue("q");
     let other = world.queue("other");
     world.bind("x", "other", "a.*");
-    let before = snapshot.route("x", "a.b", None, &[]).expect("it was open");
+    let before = snapshot.route("x", "a.b", &Features::default(), &[]).expect("it was open");
     assert_eq!(before.targets.queues(), [QueueId(q)]);
     assert_eq!(snapshot.binding_count(), 1);
     assert_eq!(world.route("x", "a.b"), [other]);

@@ -6,7 +6,7 @@ use crate::model::{
     BindingDefinition, ConnectionKey, Definition, DefinitionChange, Destination, ExchangeDefinition,
     ExchangeKind, Origin, QueueDefinition, QueueId, VhostName,
 };
-use crate::topology::{Changes, Declared, Refusal, Topology};
+use crate::topology::{Changes, Declared, Features, Refusal, Topology};
 
 pub(in crate::topology) const ME: ConnectionKey = ConnectionKey(1);
 pub(in crate::topology) const OTHER: ConnectionKey = ConnectionKey(2);
@@ -128,7 +128,8 @@ impl World {
     }
 
     pub(in crate::topology) fn route_with(&self, exchange: &str, key: &str, extra_keys: &[&str]) -> Vec<u64> {
-        let route = self.topology.route(exchange, key, None, extra_keys).expect("open to publishers");
+        let route =
+            self.topology.route(exchange, key, &Features::default(), extra_keys).expect("open to publishers");
         route.targets.queues().iter().map(|queue| queue.0).collect()
     }
 }

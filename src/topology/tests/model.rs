@@ -19,8 +19,13 @@ use crate::topology::{Changes, Declared, Refusal, Topology, exchange_kind_name};
 const EXCHANGES: [&str; 6] = ["a", "b", "c", "d", "amq.fanout", ""];
 const QUEUES: [&str; 3] = ["q", "r", "s"];
 const KEYS: [&str; 6] = ["", "x", "x.y", "x.*", "#", "q"];
-const KINDS: [ExchangeKind; 4] =
-    [ExchangeKind::Direct, ExchangeKind::Fanout, ExchangeKind::Topic, ExchangeKind::Headers];
+const KINDS: [ExchangeKind; 5] = [
+    ExchangeKind::Direct,
+    ExchangeKind::Fanout,
+    ExchangeKind::Topic,
+    ExchangeKind::Headers,
+    ExchangeKind::RecentHistory,
+];
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -318,7 +323,7 @@ fn same(left: &BindingDefinition, right: &BindingDefinition) -> bool {
 fn leads_on(kind: ExchangeKind, binding: &BindingDefinition, key: &str, headers: &Table) -> bool {
     match kind {
         ExchangeKind::Direct => binding.routing_key.as_str() == key,
-        ExchangeKind::Fanout => true,
+        ExchangeKind::Fanout | ExchangeKind::RecentHistory => true,
         ExchangeKind::Topic => naive_match(binding.routing_key.as_str(), key),
         ExchangeKind::Headers => {
             let k_is_1 = headers.get("k").and_then(Value::as_integer) == Some(1);
@@ -327,6 +332,9 @@ fn leads_on(kind: ExchangeKind, binding: &BindingDefinition, key: &str, headers:
                 1 => k_is_1,
                 _ => k_is_1 || headers.get("h").is_some(),
             }
+        }
+        ExchangeKind::ConsistentHash | ExchangeKind::Random | ExchangeKind::ModulusHash => {
+            panic!("which binding these choose has tests of its own")
         }
     }
 }
@@ -368,8 +376,10 @@ impl Real {
     fn route(&self, exchange: &str, key: &str, headers: &Table) -> Result<Vec<u64>, String> {
         let octets = encoded(headers);
         let headers = TableRef::parse(&octets).map_err(|error| error.to_string())?;
-        let route =
-            self.topology.route(exchange, key, Some(headers), &[]).map_err(|refusal| refusal.to_string())?;
+        let route = self
+            .topology
+            .route(exchange, key, &headers.into(), &[])
+            .map_err(|refusal| refusal.to_string())?;
         Ok(route.targets.queues().iter().map(|queue| queue.0).collect())
     }
 

@@ -5,7 +5,7 @@ use ferrymq_protocol::table::TableRef;
 
 use super::fixture::{World, exchange, table, text, to_queue};
 use crate::model::{BindingDefinition, ExchangeKind, QueueId};
-use crate::topology::{Targets, reply_to_address};
+use crate::topology::{Features, Targets, reply_to_address};
 
 fn with_alternate(world: &mut World, name: &str, kind: ExchangeKind, alternate: &str) {
     let mut definition = exchange(name, kind);
@@ -27,21 +27,23 @@ fn the_default_exchange_leads_to_queues_by_name() {
 fn replies_go_to_their_requester() {
     let world = World::new();
     let address = reply_to_address(*b"0123456789abcdef");
-    let route = world.topology.route("", &address, None, &[]).expect("open");
+    let route = world.topology.route("", &address, &Features::default(), &[]).expect("open");
     assert_eq!(route.targets, Targets::ReplyTo(*b"0123456789abcdef"));
     assert!(!route.targets.is_empty());
-    let route = world.topology.route("amq.direct", &address, None, &[]).expect("open");
+    let route = world.topology.route("amq.direct", &address, &Features::default(), &[]).expect("open");
     assert_eq!(route.targets, Targets::None);
-    let route = world.topology.route("", "amq.rabbitmq.reply-to.nonsense", None, &[]).expect("open");
+    let route =
+        world.topology.route("", "amq.rabbitmq.reply-to.nonsense", &Features::default(), &[]).expect("open");
     assert_eq!(route.targets, Targets::None);
 }
 
 #[test]
 fn missing_and_internal_exchanges_are_refused() {
     let world = World::new();
-    let refusal = world.topology.route("x", "k", None, &[]).expect_err("missing");
+    let refusal = world.topology.route("x", "k", &Features::default(), &[]).expect_err("missing");
     assert_eq!(text(&refusal), "no exchange 'x' in vhost '/'");
-    let refusal = world.topology.route("amq.rabbitmq.trace", "k", None, &[]).expect_err("internal");
+    let refusal =
+        world.topology.route("amq.rabbitmq.trace", "k", &Features::default(), &[]).expect_err("internal");
     assert_eq!(text(&refusal), "cannot publish to internal exchange 'amq.rabbitmq.trace' in vhost '/'");
 }
 
@@ -54,7 +56,7 @@ fn a_queue_gets_one_copy_and_targets_ascend() {
         world.bind("amq.topic", &format!("q{i}"), "a.*");
     }
     assert_eq!(world.route_with("amq.topic", "a.b", &["a.c"]), queues);
-    let route = world.topology.route("amq.topic", "a.b", None, &[]).expect("open");
+    let route = world.topology.route("amq.topic", "a.b", &Features::default(), &[]).expect("open");
     let ids: Vec<QueueId> = queues.iter().copied().map(QueueId).collect();
     assert_eq!(route.targets, Targets::Many(ids.into()));
 }
@@ -162,13 +164,19 @@ fn routes_that_depend_on_the_key_alone_may_be_kept() {
     world.exchange("x", ExchangeKind::Topic);
     world.queue("q");
     world.bind("x", "q", "#");
-    let cacheable =
-        |world: &World, extra: &[&str]| world.topology.route("x", "k", None, extra).expect("open").cacheable;
+    let cacheable = |world: &World, extra: &[&str]| {
+        world.topology.route("x", "k", &Features::default(), extra).expect("open").cacheable
+    };
     assert!(cacheable(&world, &[]));
     assert!(!cacheable(&world, &["k2"]));
     world.bind_exchange("x", "amq.headers", "k");
     assert!(!cacheable(&world, &[]));
-    assert!(world.topology.route("x", "other", None, &[]).is_ok_and(|route| !route.targets.is_empty()));
+    assert!(
+        world
+            .topology
+            .route("x", "other", &Features::default(), &[])
+            .is_ok_and(|route| !route.targets.is_empty())
+    );
 }
 
 #[test]
@@ -184,7 +192,7 @@ fn headers_are_looked_at_wherever_the_exchange_stands() {
     let mut octets = BytesMut::new();
     table([("kind", "a".into()), ("x", 1.into())]).encode(&mut octets).expect("small");
     let headers = TableRef::parse(&octets).expect("just written");
-    let route = world.topology.route("amq.fanout", "k", Some(headers), &[]).expect("open");
+    let route = world.topology.route("amq.fanout", "k", &headers.into(), &[]).expect("open");
     assert_eq!((route.targets, route.cacheable), (Targets::One(QueueId(q)), false));
     assert!(world.route("amq.fanout", "k").is_empty());
 }
@@ -198,6 +206,6 @@ fn a_redeclared_exchange_is_another_one() {
     assert_eq!(world.topology.exchange_id("x"), None);
     world.exchange("x", ExchangeKind::Fanout);
     assert_ne!(world.topology.exchange_id("x"), before);
-    let route = world.topology.route("x", "", None, &[]).expect("open");
+    let route = world.topology.route("x", "", &Features::default(), &[]).expect("open");
     assert_eq!(Some(route.exchange), world.topology.exchange_id("x"));
 }

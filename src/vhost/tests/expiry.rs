@@ -35,7 +35,11 @@ impl Kit {
         properties.encode(&mut encoded).unwrap();
         let parts = MessageParts { exchange: "", routing_key: queue, properties: &encoded, persistent: true };
         let message = Message::new(parts, Bytes::from_static(body.as_bytes()));
-        let route = self.vhost.topology().route("", queue, None, &[]).expect("the default exchange exists");
+        let route = self
+            .vhost
+            .topology()
+            .route("", queue, &Features::default(), &[])
+            .expect("the default exchange exists");
         Command::Publish(Publish { message, route, returned: false, confirmed: false })
     }
 

@@ -66,7 +66,11 @@ impl Kit {
     }
 
     fn publish_to(&self, exchange: &str, key: &str, seq: u64) -> Command {
-        let route = self.vhost.topology().route(exchange, key, None, &[]).expect("the exchange exists");
+        let route = self
+            .vhost
+            .topology()
+            .route(exchange, key, &Features::default(), &[])
+            .expect("the exchange exists");
         Command::Publish(Publish { message: numbered(seq), route, returned: false, confirmed: false })
     }
 

@@ -6,7 +6,7 @@ use crate::queue::{Backlog, History, Home, Location, Moment, Terms};
 impl Kit {
     pub(super) fn persistent(&self, exchange: &str, key: &str, body: &'static str) -> Command {
         let topology = self.vhost.topology();
-        let route = topology.route(exchange, key, None, &[]).expect("the exchange exists");
+        let route = topology.route(exchange, key, &Features::default(), &[]).expect("the exchange exists");
         let parts = MessageParts { exchange, routing_key: key, properties: &[0, 0], persistent: true };
         let message = Message::new(parts, Bytes::from_static(body.as_bytes()));
         Command::Publish(Publish { message, route, returned: false, confirmed: true })
