@@ -171,6 +171,16 @@ def rabbitmq_script():
     return next((c for c in candidates if c and os.access(c, os.X_OK)), None)
 
 
+PLUGINS = ("rabbitmq_consistent_hash_exchange", "rabbitmq_random_exchange", "rabbitmq_sharding",
+           "rabbitmq_recent_history_exchange")  # fmt: skip
+
+
+def installed_plugins():
+    """Those of RabbitMQ's plugins that have exchange types which FerryMQ has by itself, as far as they are there."""
+    folder = Path(rabbitmq_script()).resolve().parents[1] / "plugins"
+    return [plugin for plugin in PLUGINS if list(folder.glob(f"{plugin}-*"))]
+
+
 class Rabbitmq(Server):
     """A private RabbitMQ node with its own epmd, cookie, data and logs."""
 
@@ -200,7 +210,7 @@ class Rabbitmq(Server):
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(home / "advanced.config"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
         }  # fmt: skip
-        (home / "plugins").write_text("[].\n")
+        (home / "plugins").write_text(f"[{','.join(installed_plugins())}].\n")
         (home / "rabbitmq.conf").write_text("disk_free_limit.absolute = 50MB\n")
         (home / "rabbitmq-env.conf").write_text("")
         self.log = open(home / "console", "w")
