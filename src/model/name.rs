@@ -4,8 +4,8 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
-macro_rules! name {
-    ($(#[$doc:meta])* $name:ident) => {
+macro_rules! names {
+    ($($(#[$doc:meta])* $name:ident,)*) => {$(
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(Arc<str>);
@@ -41,26 +41,18 @@ macro_rules! name {
                 fmt::Debug::fmt(&*self.0, f)
             }
         }
-    };
+    )*};
 }
 
-name! {
+names! {
     /// An exchange's name; the default exchange's is empty.
-    ExchangeName
-}
-name! {
+    ExchangeName,
     /// A queue's name.
-    QueueName
-}
-name! {
+    QueueName,
     /// A virtual host's name.
-    VhostName
-}
-name! {
+    VhostName,
     /// A user's name.
-    UserName
-}
-name! {
+    UserName,
     /// The key of a publish or of a binding.
-    RoutingKey
+    RoutingKey,
 }
