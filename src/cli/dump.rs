@@ -80,6 +80,10 @@ impl Lines {
                 let (vhost, name) = (self.vhost(vhost), printable(name.as_str()));
                 write!(line, "create-queue vhost={vhost} queue={name:?} id={}", queue.0)
             }
+            Record::CreateDelay { vhost, queue, exchange } => {
+                let (vhost, exchange) = (self.vhost(vhost), printable(exchange.as_str()));
+                write!(line, "create-delay vhost={vhost} exchange={exchange:?} id={}", queue.0)
+            }
             Record::DeleteQueue { vhost, queue } => {
                 write!(line, "delete-queue vhost={} queue={}", self.vhost(vhost), self.queue(vhost, queue))
             }
@@ -129,6 +133,7 @@ impl Lines {
             Record::Ack { vhost, queue, .. }
             | Record::Return { vhost, queue, .. }
             | Record::CreateQueue { vhost, queue, .. }
+            | Record::CreateDelay { vhost, queue, .. }
             | Record::DeleteQueue { vhost, queue }
             | Record::QueueState { vhost, queue, .. } => is(vhost, queue),
             Record::CreateVhost { .. } | Record::Define { .. } | Record::CleanStop => false,

@@ -164,6 +164,7 @@ fn exchange_definition(exchange: &config::Exchange) -> ExchangeDefinition {
             config::ExchangeType::Random => ExchangeKind::Random,
             config::ExchangeType::ModulusHash => ExchangeKind::ModulusHash,
             config::ExchangeType::RecentHistory => ExchangeKind::RecentHistory,
+            config::ExchangeType::Delayed => ExchangeKind::Delayed,
         },
         durable: exchange.durable,
         auto_delete: exchange.auto_delete,

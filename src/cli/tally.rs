@@ -24,6 +24,9 @@ impl Names {
             Record::CreateQueue { vhost, queue, name } => {
                 self.queues.insert((vhost, queue), name.as_str().to_owned());
             }
+            Record::CreateDelay { vhost, queue, exchange } => {
+                self.queues.insert((vhost, queue), format!("exchange {exchange}, delayed"));
+            }
             _ => {}
         }
     }
@@ -74,7 +77,7 @@ impl Tally {
                     seqs.iter().for_each(|range| remove(messages, *range));
                 }
             }
-            Record::CreateQueue { vhost, queue, .. } => {
+            Record::CreateQueue { vhost, queue, .. } | Record::CreateDelay { vhost, queue, .. } => {
                 self.queues.entry((vhost, queue)).or_default();
             }
             Record::DeleteQueue { vhost, queue } => {

@@ -54,11 +54,13 @@ pub enum ExchangeType {
     ModulusHash,
     /// All, and new ones get the latest messages.
     RecentHistory,
+    /// `x-delayed-message`.
+    Delayed,
 }
 
 impl ExchangeType {
     /// All of them, those that every AMQP broker has first.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Direct,
         Self::Fanout,
         Self::Topic,
@@ -67,6 +69,7 @@ impl ExchangeType {
         Self::Random,
         Self::ModulusHash,
         Self::RecentHistory,
+        Self::Delayed,
     ];
 
     /// Its AMQP name.
@@ -81,6 +84,7 @@ impl ExchangeType {
             Self::Random => "x-random",
             Self::ModulusHash => "x-modulus-hash",
             Self::RecentHistory => "x-recent-history",
+            Self::Delayed => "x-delayed-message",
         }
     }
 }

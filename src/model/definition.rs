@@ -34,6 +34,8 @@ pub enum ExchangeKind {
     ModulusHash,
     /// Every binding, and a new one gets the latest messages first (`x-recent-history`).
     RecentHistory,
+    /// Like another type, which an argument names, and later if the message asks for it (`x-delayed-message`).
+    Delayed,
 }
 
 /// An exchange as declared.

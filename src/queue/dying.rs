@@ -29,6 +29,8 @@ pub struct Dead {
     pub seq: Seq,
     /// Where it is stored.
     pub home: Home,
+    /// Its deadline, whether that was the reason or not.
+    pub deadline: Moment,
     /// The message; none if it is in the log only and nobody asked for it.
     pub message: Option<Message>,
 }
@@ -48,7 +50,7 @@ impl Dying {
     }
 
     /// Takes the message in this place that is stored at this home.
-    pub(super) fn take(&mut self, seq: Seq, home: Home) -> Option<(Reason, Home)> {
+    pub(super) fn take(&mut self, seq: Seq, home: Home) -> Option<(Reason, Taken)> {
         let (reason, messages) = self
             .0
             .iter_mut()
@@ -56,7 +58,7 @@ impl Dying {
         let taken = messages.remove(seq)?;
         let reason = *reason;
         self.0.retain(|(_, messages)| !messages.is_empty());
-        Some((reason, taken.slot.home))
+        Some((reason, taken))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -125,6 +127,6 @@ fn leave(dying: &mut Dying, keeps_dead: bool, reason: Reason, taken: Taken) -> O
         dying.put(reason, taken);
         return None;
     }
-    let Taken { seq, slot, message, .. } = taken;
-    Some(Dead { reason, seq, home: slot.home, message })
+    let Taken { seq, slot, deadline, message } = taken;
+    Some(Dead { reason, seq, home: slot.home, deadline, message })
 }

@@ -3,6 +3,7 @@
 //! Invariant: a message leaves memory only when it is stored and can be read again. At most one read is under way, and
 //! what it brings is taken only in a place that still is where it was read from.
 
+use super::chunk::Taken;
 use super::{Backlog, ChunkNumber, Dead, Home, Location, Queue};
 use crate::model::{Message, Seq};
 
@@ -109,8 +110,8 @@ impl Queue {
 
     /// Brings back a message that was read from this home, if it is still awaited. If it was dying it has left now.
     pub fn fill(&mut self, seq: Seq, home: Home, message: Message) -> Option<Dead> {
-        if let Some((reason, home)) = self.dying.take(seq, home) {
-            return Some(Dead { reason, seq, home, message: Some(message) });
+        if let Some((reason, Taken { slot, deadline, .. })) = self.dying.take(seq, home) {
+            return Some(Dead { reason, seq, home: slot.home, deadline, message: Some(message) });
         }
         self.ready.fill(seq, home, message);
         None
@@ -120,6 +121,13 @@ impl Queue {
     #[inline]
     pub fn take_listed(&mut self) -> impl Iterator<Item = ChunkNumber> {
         self.ready.take_listed()
+    }
+
+    /// Takes a message out that nobody holds, and says where it is stored.
+    pub fn withdraw(&mut self, seq: Seq) -> Option<(Home, Option<Message>)> {
+        let taken = self.ready.remove(seq)?;
+        self.counters.purged += 1;
+        Some((taken.slot.home, taken.message))
     }
 
     /// Gives up a message that is not what was stored at this home. Says whether there was one.

@@ -89,6 +89,11 @@ impl Scribe {
                     self.defines = true;
                     self.batch.push(&Record::CreateQueue { vhost: self.vhost, queue: *queue, name });
                 }
+                Entry::DelayCreated { queue, exchange } => {
+                    self.end_ranges();
+                    self.defines = true;
+                    self.batch.push(&Record::CreateDelay { vhost: self.vhost, queue: *queue, exchange });
+                }
                 Entry::Deleted(queue) => {
                     self.end_ranges();
                     self.batch.push(&Record::DeleteQueue { vhost: self.vhost, queue: *queue });

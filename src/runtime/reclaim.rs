@@ -200,6 +200,12 @@ impl VhostHandle {
                 let (vhost, queue) = (self.id, entry.id);
                 scribe.batch.push(&Record::CreateQueue { vhost, queue, name: &entry.definition.name });
             }
+            if let Definition::Exchange(exchange) = definition
+                && let Some(queue) = vhost.delay_queue(exchange.name.as_str())
+            {
+                let (vhost, exchange) = (self.id, &exchange.name);
+                scribe.batch.push(&Record::CreateDelay { vhost, queue, exchange });
+            }
         }
         self.append(&mut state, &[], &[], false);
     }

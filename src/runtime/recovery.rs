@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 
 use super::journal::bytes_per_place;
 use super::ledger::{Live, location, number};
-use crate::model::{QueueId, QueueName, Seq, VhostName};
+use crate::model::{ExchangeName, QueueId, QueueName, Seq, VhostName};
 use crate::queue::{Backlog, History, Home, Moment, Terms};
 use crate::storage::log::{Placed, Record, SegmentNumber, SeqRange, StoredPlace, VhostId};
 use crate::vhost::{Restored, RestoredQueue, priority_of};
@@ -31,9 +31,16 @@ struct ReplayedVhost {
 
 #[derive(Debug, Default)]
 struct ReplayedQueue {
-    name: Option<QueueName>,
+    keeper: Option<Kept>,
     next: u64,
     messages: Backlog,
+}
+
+/// What a queue is kept for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kept {
+    Queue(QueueName),
+    Delay(ExchangeName),
 }
 
 /// What the records amount to.
@@ -82,7 +89,11 @@ impl Replay {
             }
             Record::CreateQueue { vhost, queue, name } => {
                 self.identified_in.insert(segment);
-                self.queue(vhost, queue).name = Some(name.clone());
+                self.queue(vhost, queue).keeper = Some(Kept::Queue(name.clone()));
+            }
+            Record::CreateDelay { vhost, queue, exchange } => {
+                self.identified_in.insert(segment);
+                self.queue(vhost, queue).keeper = Some(Kept::Delay(exchange.clone()));
             }
             Record::DeleteQueue { vhost, queue } => {
                 self.queue(vhost, queue);
@@ -151,16 +162,20 @@ impl Replay {
             let mut named = BTreeMap::new();
             for (id, kept) in vhost.queues.into_iter().collect::<BTreeMap<_, _>>() {
                 // Without a name nothing was promised about the queue: its creation did not become durable.
-                if let Some(name) = kept.name.clone() {
-                    named.insert(name, (id, kept));
+                if let Some(keeper) = kept.keeper.clone() {
+                    named.insert(keeper, (id, kept));
                 }
             }
-            for (name, (id, ReplayedQueue { next, mut messages, .. })) in named {
+            for (keeper, (id, ReplayedQueue { next, mut messages, .. })) in named {
                 replayed.count(&messages);
                 if !clean_stop {
                     messages.mark_all();
                 }
-                restored.queues.insert(name, RestoredQueue { id, next: Seq(next), messages });
+                let kept = RestoredQueue { id, next: Seq(next), messages };
+                match keeper {
+                    Kept::Queue(name) => restored.queues.insert(name, kept),
+                    Kept::Delay(exchange) => restored.delays.insert(exchange, kept),
+                };
             }
             if let Some(name) = vhost.name {
                 replayed.vhosts.insert(name, (id, restored));

@@ -12,7 +12,7 @@ use crate::storage::Storage;
 use crate::storage::log::{
     Batch, Location, Record, SegmentNumber, ShutdownError, Space, StoredPlace, VhostId,
 };
-use crate::vhost::Vhost;
+use crate::vhost::{Keeper, Vhost};
 
 /// Places in one record.
 const PLACES_PER_RECORD: usize = 4_096;
@@ -73,8 +73,11 @@ fn push_queues(summary: &mut Batch, id: VhostId, vhost: &Vhost, places: &mut Vec
     if let Some(last) = vhost.next_queue().0.checked_sub(1) {
         summary.push(&Record::DeleteQueue { vhost: id, queue: crate::model::QueueId(last) });
     }
-    for (name, queue) in vhost.durable_queues() {
-        summary.push(&Record::CreateQueue { vhost: id, queue: queue.id(), name });
+    for (keeper, queue) in vhost.durable_queues() {
+        summary.push(&match keeper {
+            Keeper::Queue(name) => Record::CreateQueue { vhost: id, queue: queue.id(), name },
+            Keeper::Delay(exchange) => Record::CreateDelay { vhost: id, queue: queue.id(), exchange },
+        });
         let mut stored = stored(queue).peekable();
         let mut state = |places: &[StoredPlace]| {
             let (queue, next) = (queue.id(), queue.next());

@@ -15,13 +15,13 @@ use tracing::{error, info, warn};
 use super::journal::Scribe;
 use super::ledger::{Ledger, Outgoing};
 use super::{Clock, Mailbox, Memory};
-use crate::model::{ConnectionKey, DefinitionChange, LogPosition, Message, VhostName};
+use crate::model::{ConnectionKey, DefinitionChange, LogPosition, Message, Seq, VhostName};
 use crate::queue::{Detached, Home, Moment, Queue};
 use crate::storage::log::{self, VhostId};
 use crate::telemetry::printable;
 use crate::topology::Topology;
 use crate::vhost::{
-    Command, Conflict, Effects, Event, Freed, IneffectiveArguments, Journal, Lost, OperatorReport,
+    Command, Conflict, Delayed, Effects, Event, Freed, IneffectiveArguments, Journal, Lost, OperatorReport,
     OperatorTopology, Overdue, Read, Vhost,
 };
 
@@ -338,6 +338,23 @@ impl VhostHandle {
             result = vhost.apply_operator(wanted, effects);
         });
         result
+    }
+
+    /// At most so many of the messages that wait at an exchange from this place on, in the order of their places. None
+    /// if it is no delayed message exchange.
+    #[must_use]
+    pub fn delayed(&self, exchange: &str, from: Seq, limit: usize) -> Option<Vec<Delayed>> {
+        let state = self.state.lock();
+        Some(state.vhost.delayed(exchange, from)?.take(limit).collect())
+    }
+
+    /// Drops a message that waits at an exchange. Says whether it was there.
+    pub fn cancel_delayed(&self, exchange: &str, seq: Seq) -> bool {
+        let mut cancelled = false;
+        self.change(&mut TurnBuffers::default(), |vhost, effects| {
+            cancelled = vhost.cancel_delayed(exchange, seq, effects);
+        });
+        cancelled
     }
 
     /// Whether no connection is attached.

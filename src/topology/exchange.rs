@@ -8,6 +8,7 @@ use ferrymq_protocol::table::{Table, Value};
 
 use super::binding::Binding;
 use super::consistent::{self, Consistent};
+use super::delay;
 use super::direct::Direct;
 use super::headers::{self, Headers};
 use super::ranked::Ranked;
@@ -16,7 +17,7 @@ use super::refusal::Refusal;
 use super::route::ExchangeId;
 use super::target::{Target, TargetSet};
 use super::topic::Topic;
-use crate::model::{BindingDefinition, ExchangeDefinition, ExchangeKind, ExchangeName, VhostName};
+use crate::model::{BindingDefinition, ExchangeDefinition, ExchangeKind, ExchangeName, QueueId, VhostName};
 
 /// The argument that names where a message goes that the exchange itself leads nowhere.
 pub(super) const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
@@ -29,6 +30,8 @@ pub(super) struct Exchange {
     /// Bindings of which it is the source.
     pub(super) bindings: usize,
     pub(super) rule: Rule,
+    /// Where messages wait that ask for it.
+    pub(super) delays: Option<QueueId>,
 }
 
 /// How an exchange picks targets, and the bindings it picks from.
@@ -61,6 +64,9 @@ impl Rule {
             ExchangeKind::RecentHistory => {
                 Self::RecentHistory { targets: TargetSet::default(), length: history_length(arguments) }
             }
+            ExchangeKind::Delayed => {
+                Self::new(delay::delayed_type(arguments).unwrap_or(ExchangeKind::Fanout), arguments)
+            }
         }
     }
 }
@@ -72,7 +78,7 @@ impl Exchange {
             None => None,
         };
         let rule = Rule::new(definition.kind, &definition.arguments);
-        Self { id, definition: Arc::new(definition), alternate, bindings: 0, rule }
+        Self { id, definition: Arc::new(definition), alternate, bindings: 0, rule, delays: None }
     }
 
     pub(super) fn add(&mut self, binding: &Binding, target: Target) {
@@ -135,6 +141,7 @@ pub fn parse_exchange_kind(name: &str) -> Result<ExchangeKind, Refusal> {
         "x-random" => Ok(ExchangeKind::Random),
         "x-modulus-hash" => Ok(ExchangeKind::ModulusHash),
         "x-recent-history" => Ok(ExchangeKind::RecentHistory),
+        "x-delayed-message" => Ok(ExchangeKind::Delayed),
         unknown => Err(Refusal::UnknownExchangeType { kind: unknown.to_owned() }),
     }
 }
@@ -151,6 +158,7 @@ pub fn exchange_kind_name(kind: ExchangeKind) -> &'static str {
         ExchangeKind::Random => "x-random",
         ExchangeKind::ModulusHash => "x-modulus-hash",
         ExchangeKind::RecentHistory => "x-recent-history",
+        ExchangeKind::Delayed => "x-delayed-message",
     }
 }
 
@@ -160,7 +168,11 @@ pub(super) fn check_arguments(
     subject: &str,
     vhost: &VhostName,
 ) -> Result<(), Refusal> {
-    match definition.kind {
+    let mut kind = definition.kind;
+    if kind == ExchangeKind::Delayed {
+        kind = delay::check_arguments(&definition.arguments)?;
+    }
+    match kind {
         ExchangeKind::ConsistentHash => consistent::check_arguments(&definition.arguments, subject, vhost),
         ExchangeKind::RecentHistory => recent::check_arguments(&definition.arguments),
         _ => Ok(()),

@@ -7,6 +7,7 @@ mod arguments;
 mod binding;
 mod change;
 mod consistent;
+mod delay;
 mod direct;
 mod durable;
 mod equivalence;
@@ -28,6 +29,7 @@ mod value;
 
 pub use arguments::{QueueType, arguments_without_effect};
 pub use change::{Change, Changes, Declared};
+pub use delay::{DELAY, delay_of};
 pub use exchange::{exchange_kind_name, parse_exchange_kind};
 pub use name::{
     REPLY_TO_QUEUE, generated_queue_name, is_generated_queue_name, is_reply_to, reply_to_address,

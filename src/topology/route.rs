@@ -9,6 +9,7 @@ use ferrymq_protocol::properties::Properties;
 use ferrymq_protocol::table::TableRef;
 use rustc_hash::FxHashSet;
 
+use super::delay::delay_of;
 use super::exchange::{Exchange, Rule};
 use super::hash::{Hash, next};
 use super::headers::SortedHeaders;
@@ -149,7 +150,7 @@ impl Topology {
         {
             return Ok(Route { exchange: start.id, targets: Targets::ReplyTo(token), cacheable: true });
         }
-        Ok(self.walk(start, routing_key, features, extra_keys))
+        Ok(self.walk((start, None), routing_key, features, extra_keys))
     }
 
     /// Where a dead letter goes, as [`Self::route`] says it for a publish; it may go to internal exchanges. None if
@@ -163,12 +164,25 @@ impl Topology {
         extra_keys: &[&str],
     ) -> Option<Route> {
         let start = self.existing_exchange(exchange).ok()?;
-        Some(self.walk(start, routing_key, features, extra_keys))
+        Some(self.walk((start, None), routing_key, features, extra_keys))
+    }
+
+    /// Where a message goes that has waited at this exchange. None if there is no such exchange.
+    #[must_use]
+    pub fn route_delayed(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        features: &Features<'_>,
+        extra_keys: &[&str],
+    ) -> Option<Route> {
+        let start = self.existing_exchange(exchange).ok()?;
+        Some(self.walk((start, Some(start.id)), routing_key, features, extra_keys))
     }
 
     fn walk(
         &self,
-        start: &Exchange,
+        (start, waited_at): (&Exchange, Option<ExchangeId>),
         routing_key: &str,
         features: &Features<'_>,
         extra_keys: &[&str],
@@ -176,6 +190,7 @@ impl Topology {
         let mut walk = Walk {
             topology: self,
             start: start.id,
+            waited_at,
             routing_key,
             extra_keys,
             features,
@@ -199,6 +214,8 @@ impl Topology {
 struct Walk<'t, 'm> {
     topology: &'t Topology,
     start: ExchangeId,
+    /// Where the message has waited already.
+    waited_at: Option<ExchangeId>,
     routing_key: &'m str,
     extra_keys: &'m [&'m str],
     features: &'m Features<'m>,
@@ -258,6 +275,12 @@ impl Queues {
 
 impl<'t> Walk<'t, '_> {
     fn visit(&mut self, exchange: &'t Exchange) {
+        if let Some(queue) = exchange.delays.filter(|_| self.waited_at != Some(exchange.id)) {
+            self.varies = true;
+            if delay_of(self.features.headers) > 0 {
+                return self.queues.push(queue);
+            }
+        }
         let mut exchanges: Vec<&'t ExchangeName> = Vec::new();
         let queues_before = self.queues.len();
         self.apply_rule(exchange, &mut exchanges);

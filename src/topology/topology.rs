@@ -194,6 +194,14 @@ impl Topology {
         Ok(Declared::Created(changes))
     }
 
+    /// Says in which queue messages wait that ask this exchange for it.
+    pub fn set_delay_queue(&mut self, exchange: &str, queue: QueueId) {
+        if let Some(exchange) = self.exchanges.get_mut(exchange) {
+            exchange.delays = Some(queue);
+            self.generation += 1;
+        }
+    }
+
     /// Deletes an exchange, its bindings, and what those were the last of. Deleting none changes nothing.
     ///
     /// # Errors

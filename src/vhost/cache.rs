@@ -198,10 +198,11 @@ impl Vhost {
             let queue = slot.definition.name.clone();
             effects.lost.push(Lost { queue, messages: lost });
         }
-        let dead: Vec<_> = found
+        let mut dead: Vec<_> = found
             .into_iter()
             .filter_map(|(seq, home, message)| slot.queue.fill(seq, home, message))
             .collect();
+        dead.sort_by_key(|dead| (dead.deadline, dead.seq));
         self.cache.count(slot);
         for dead in dead {
             self.remove(id, dead, effects);

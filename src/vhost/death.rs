@@ -62,12 +62,12 @@ impl Vhost {
     /// Ends what the queue has given up: it is dead-lettered, if the queue says so, with the turn that takes it from
     /// its queue.
     pub(super) fn remove(&mut self, id: QueueId, dead: Dead, effects: &mut Effects) {
-        let Dead { reason, seq, home, message } = dead;
+        let Dead { reason, seq, home, message, .. } = dead;
         effects.journal.gone(id, seq, home);
-        let Some(message) = message else { return };
-        if let Some(slot) = self.queues.get(&id)
-            && let Some(to) = slot.settings.dead_letters.clone()
-        {
+        let (Some(message), Some(slot)) = (message, self.queues.get(&id)) else { return };
+        if let Some(exchange) = slot.delays.clone() {
+            self.send_on(&message, &exchange, effects);
+        } else if let Some(to) = slot.settings.dead_letters.clone() {
             let source = Arc::clone(&slot.definition);
             self.bury(&message, reason, &source, &to, effects);
         }

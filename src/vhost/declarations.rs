@@ -25,7 +25,7 @@ impl Vhost {
     ) -> Result<Changes, Refusal> {
         match definition {
             Definition::Exchange(exchange) => {
-                self.topology.declare_exchange(exchange).map(Declared::into_changes)
+                self.add_exchange(exchange, None, journal).map(Declared::into_changes)
             }
             Definition::Binding(binding) => self.topology.bind(binding, None),
             Definition::Queue(queue) => self.insert_queue(queue, None, journal).map(Declared::into_changes),
@@ -37,7 +37,7 @@ impl Vhost {
         definition: ExchangeDefinition,
         effects: &mut Effects,
     ) -> Result<Reply, Refusal> {
-        let changes = self.topology.declare_exchange(definition)?.into_changes();
+        let changes = self.add_exchange(definition, None, &mut effects.journal)?.into_changes();
         self.record(changes, effects);
         Ok(Reply::ExchangeDeclared)
     }
@@ -237,6 +237,7 @@ impl Vhost {
             effects.relies_on_definitions = true;
             return;
         }
+        self.forget_delays(&changes, effects);
         for gone in changes.gone_exchanges() {
             self.exchanges.remove(gone);
             self.histories.forget(*gone);

@@ -172,6 +172,8 @@ impl Vhost {
         if slot.queue.has_dying() {
             self.mark_dirty(id);
         }
+        // What goes on elsewhere goes on in the order of its deadlines.
+        dead.sort_by_key(|dead| (dead.deadline, dead.seq));
         for dead in dead {
             self.remove(id, dead, effects);
         }

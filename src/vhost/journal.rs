@@ -5,7 +5,7 @@
 //! of the turn in which it was published is not stored at all.
 
 use super::Vhost;
-use crate::model::{Message, QueueId, QueueName, Seq};
+use crate::model::{ExchangeName, Message, QueueId, QueueName, Seq};
 use crate::queue::{History, Home, Kept};
 
 /// One change.
@@ -33,6 +33,13 @@ pub enum Entry {
         queue: QueueId,
         /// Its name.
         name: QueueName,
+    },
+    /// The queue in which messages of a durable delayed message exchange wait exists from here on.
+    DelayCreated {
+        /// Its id.
+        queue: QueueId,
+        /// The exchange.
+        exchange: ExchangeName,
     },
     /// A durable queue is gone with everything in it.
     Deleted(QueueId),

@@ -11,8 +11,8 @@ use super::slot::QueueSlot;
 use super::state::Vhost;
 use super::{Entry, ExchangeCounters, Journal, VhostOptions};
 use crate::model::{
-    BindingDefinition, Definition, Destination, ExchangeKind, QueueDefinition, QueueId, QueueName, Seq,
-    VhostName,
+    BindingDefinition, Definition, Destination, ExchangeKind, ExchangeName, QueueDefinition, QueueId,
+    QueueName, Seq, VhostName,
 };
 use crate::queue::{Backlog, Moment};
 use crate::topology::Refusal;
@@ -24,6 +24,8 @@ pub struct Restored {
     pub definitions: Vec<Definition>,
     /// What durable queues kept, by name.
     pub queues: FxHashMap<QueueName, RestoredQueue>,
+    /// What waited at durable delayed message exchanges, by name.
+    pub delays: FxHashMap<ExchangeName, RestoredQueue>,
     /// No record speaks of a queue with this id or a higher one.
     pub next_queue: u64,
     /// What time it is.
@@ -37,6 +39,7 @@ impl Default for Restored {
         Self {
             definitions: Vec::new(),
             queues: FxHashMap::default(),
+            delays: FxHashMap::default(),
             next_queue: 0,
             now: Moment(0),
             marks_unknown: false,
@@ -69,7 +72,7 @@ pub struct RestoreReport {
 /// Brings bindings into the order in which their queues were declared, where it matters: a consistent hash exchange
 /// lays its destinations out in the order of their bindings, and is to do so again as it did before the restart.
 fn in_order_of_queues(definitions: &mut [Definition], queues: &FxHashMap<QueueName, RestoredQueue>) {
-    let matters = |definition: &Definition| matches!(definition, Definition::Exchange(exchange) if exchange.kind == ExchangeKind::ConsistentHash);
+    let matters = |definition: &Definition| matches!(definition, Definition::Exchange(exchange) if [ExchangeKind::ConsistentHash, ExchangeKind::Delayed].contains(&exchange.kind));
     if !definitions.iter().any(matters) {
         return;
     }
@@ -88,7 +91,7 @@ impl Vhost {
     /// A vhost as it was.
     #[must_use]
     pub fn restore(name: VhostName, options: VhostOptions, restored: Restored) -> (Self, RestoreReport) {
-        let Restored { mut definitions, mut queues, next_queue, marks_unknown, now } = restored;
+        let Restored { mut definitions, mut queues, mut delays, next_queue, marks_unknown, now } = restored;
         in_order_of_queues(&mut definitions, &queues);
         let mut vhost = Self::new(name, options, next_queue);
         vhost.set_time(now);
@@ -104,13 +107,18 @@ impl Vhost {
                     }
                     vhost.restore_queue(queue.clone(), kept)
                 }
+                Definition::Exchange(exchange) => {
+                    let kept = delays.remove(&exchange.name);
+                    vhost.add_exchange(exchange.clone(), kept, &mut report.journal).map(drop)
+                }
                 _ => vhost.declare(definition.clone(), &mut report.journal).map(drop),
             };
             if let Err(refusal) = result {
                 report.refused.push((definition, refusal));
             }
         }
-        for (name, kept) in queues {
+        let of_exchanges = delays.into_iter().map(|(name, kept)| (QueueName::from(name.as_str()), kept));
+        for (name, kept) in queues.into_iter().chain(of_exchanges) {
             report.journal.entries.push(Entry::Deleted(kept.id));
             for home in kept.messages.iter().filter_map(|(_, home, _)| home.stored()) {
                 report.journal.freed(home.0, home.1);

@@ -5,8 +5,17 @@
 use std::sync::Arc;
 
 use super::settings::Settings;
-use crate::model::{QueueDefinition, QueueId};
+use crate::model::{ExchangeName, QueueDefinition, QueueId, QueueName};
 use crate::queue::{Moment, Queue};
+
+/// What a queue is kept for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeper<'a> {
+    /// Itself.
+    Queue(&'a QueueName),
+    /// The delayed message exchange whose messages wait in it.
+    Delay(&'a ExchangeName),
+}
 
 /// A queue in its vhost.
 #[derive(Debug)]
@@ -23,6 +32,8 @@ pub(super) struct QueueSlot {
     pub(super) armed: Moment,
     /// When it goes if nobody uses it before.
     pub(super) lease: Moment,
+    /// The exchange whose messages wait in it, if that is what it is there for.
+    pub(super) delays: Option<ExchangeName>,
     /// What it last counted for in [`Vhost::cache`].
     pub(super) counted_bytes: u64,
     pub(super) counted_unstored: u64,
@@ -40,6 +51,7 @@ impl QueueSlot {
             definition,
             armed: Moment::NEVER,
             lease: Moment::NEVER,
+            delays: None,
             dirty: false,
             counted_bytes: 0,
             counted_unstored: 0,

@@ -10,15 +10,15 @@ use rustc_hash::FxHashMap;
 use super::cache::{Cache, WaitingGet};
 use super::connections::Connections;
 use super::counters::ExchangeCounters;
+use super::delay;
 use super::expiry::{self, Calendar};
 use super::history::Histories;
-use super::slot::QueueSlot;
+use super::slot::{Keeper, QueueSlot};
 use super::{Command, Effects, Event, Publish, Reply, ReplyToken, Request, Settlement};
 use crate::model::{
-    ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, Message, Outcome, QueueId, QueueName, Seq,
-    VhostName,
+    ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, Message, Outcome, QueueId, Seq, VhostName,
 };
-use crate::queue::{Dead, Home, Queue, Reason, Settled};
+use crate::queue::{Dead, Home, Moment, Queue, Reason, Settled};
 use crate::topology::{ExchangeId, Refusal, Targets, Topology};
 use crate::vhost::Delivery;
 
@@ -47,6 +47,8 @@ pub struct Vhost {
     pub(super) connections: Connections,
     pub(super) requesters: FxHashMap<ReplyToken, (ChannelKey, ConsumerKey)>,
     pub(super) exchanges: FxHashMap<ExchangeId, ExchangeCounters>,
+    /// Where messages wait, by delayed message exchange.
+    pub(super) delay_queues: FxHashMap<ExchangeId, QueueId>,
     /// What recent history exchanges remember.
     pub(super) histories: Histories,
     /// Consumers that went with their queues, to be told once the request that did it is answered.
@@ -83,6 +85,7 @@ impl Vhost {
             connections: Connections::default(),
             requesters: FxHashMap::default(),
             exchanges: FxHashMap::default(),
+            delay_queues: FxHashMap::default(),
             histories: Histories::default(),
             cancelled: Vec::new(),
             dirty: Vec::new(),
@@ -111,10 +114,13 @@ impl Vhost {
         self.queues.get(&id).map(|slot| &slot.queue)
     }
 
-    /// The queues that keep persistent messages across a restart, in no particular order, with their names.
-    pub fn durable_queues(&self) -> impl Iterator<Item = (&QueueName, &Queue)> {
+    /// The queues that keep persistent messages across a restart, in no particular order.
+    pub fn durable_queues(&self) -> impl Iterator<Item = (Keeper<'_>, &Queue)> {
         let durable = self.queues.values().filter(|slot| slot.durable);
-        durable.map(|slot| (&slot.definition.name, &slot.queue))
+        durable.map(|slot| {
+            let name = Keeper::Queue(&slot.definition.name);
+            (slot.delays.as_ref().map_or(name, Keeper::Delay), &slot.queue)
+        })
     }
 
     /// No queue had this id yet, nor a higher one.
@@ -218,7 +224,10 @@ impl Vhost {
     /// A queue deleted since the snapshot has had its copy, and lost it with itself.
     pub(super) fn enqueue(&mut self, id: QueueId, message: Message, effects: &mut Effects) {
         if let Some(slot) = self.queues.get_mut(&id) {
-            let terms = expiry::terms(&slot.settings, &message, self.calendar.now);
+            let terms = match slot.delays {
+                None => expiry::terms(&slot.settings, &message, self.calendar.now),
+                Some(_) => delay::terms(&message, self.calendar.now),
+            };
             if slot.durable && message.persistent() {
                 effects.journal.published(&message, id, slot.queue.next());
                 slot.queue.push(message, Home::AWAITED, terms);
@@ -259,7 +268,11 @@ impl Vhost {
             }
             Outcome::Discard => {
                 let dying = slot.queue.has_dying();
-                self.remove(queue, Dead { reason: Reason::Rejected, seq, home, message }, effects);
+                self.remove(
+                    queue,
+                    Dead { reason: Reason::Rejected, seq, home, deadline: Moment::NEVER, message },
+                    effects,
+                );
                 if dying {
                     self.mark_dirty(queue);
                 }

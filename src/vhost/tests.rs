@@ -1,6 +1,7 @@
 //! Bursts in, events out: each test applies commands and expects exactly what follows.
 
 mod dead_letters;
+mod delay;
 mod expiry;
 mod history;
 mod paging;

@@ -40,6 +40,7 @@ fn kind_tag(kind: ExchangeKind) -> u8 {
         ExchangeKind::Random => 6,
         ExchangeKind::ModulusHash => 7,
         ExchangeKind::RecentHistory => 8,
+        ExchangeKind::Delayed => 9,
     }
 }
 
@@ -53,6 +54,7 @@ fn kind(tag: u8) -> Result<ExchangeKind, RecordError> {
         6 => Ok(ExchangeKind::Random),
         7 => Ok(ExchangeKind::ModulusHash),
         8 => Ok(ExchangeKind::RecentHistory),
+        9 => Ok(ExchangeKind::Delayed),
         tag => Err(RecordError::UnknownTag { what: "exchange type", tag }),
     }
 }

@@ -45,6 +45,7 @@ fn any_exchange() -> impl Strategy<Value = Definition> {
         Just(ExchangeKind::Random),
         Just(ExchangeKind::ModulusHash),
         Just(ExchangeKind::RecentHistory),
+        Just(ExchangeKind::Delayed),
     ];
     (name(), kinds, any::<[bool; 3]>(), table(), any_origin()).prop_map(
         |(name, kind, flags, arguments, origin)| {

@@ -333,7 +333,10 @@ fn leads_on(kind: ExchangeKind, binding: &BindingDefinition, key: &str, headers:
                 _ => k_is_1 || headers.get("h").is_some(),
             }
         }
-        ExchangeKind::ConsistentHash | ExchangeKind::Random | ExchangeKind::ModulusHash => {
+        ExchangeKind::ConsistentHash
+        | ExchangeKind::Random
+        | ExchangeKind::ModulusHash
+        | ExchangeKind::Delayed => {
             panic!("which binding these choose has tests of its own")
         }
     }

@@ -38,6 +38,7 @@ impl Kit {
                     format!("back {} failed {delivery_count}", range(places))
                 }
                 Entry::Created { queue, name } => format!("created {} {name}", queue.0),
+                Entry::DelayCreated { queue, exchange } => format!("delay {} {exchange}", queue.0),
                 Entry::Deleted(queue) => format!("deleted {}", queue.0),
             });
         }
@@ -190,6 +191,7 @@ fn a_vhost_comes_back_with_what_its_queues_kept() {
     let restored = Restored {
         definitions: ["d", "new"].map(|name| Definition::Queue(durable(name))).into(),
         queues: queues.into_iter().map(|(name, kept)| (QueueName::from(name), kept)).collect(),
+        delays: Default::default(),
         next_queue: 6,
         now: Moment(0),
         marks_unknown: true,

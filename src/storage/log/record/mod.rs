@@ -5,6 +5,7 @@
 
 mod ack;
 mod clean_stop;
+mod create_delay;
 mod create_queue;
 mod create_vhost;
 mod define;
@@ -19,7 +20,7 @@ use thiserror::Error;
 use self::field::Reader;
 use super::frame::{self, Extent};
 use super::{Location, VhostId};
-use crate::model::{Message, MessageParts, QueueId, QueueName, Seq, VhostName};
+use crate::model::{ExchangeName, Message, MessageParts, QueueId, QueueName, Seq, VhostName};
 use bytes::Bytes;
 
 const PUBLISH: u8 = 1;
@@ -31,6 +32,7 @@ const DELETE_QUEUE: u8 = 6;
 const CREATE_VHOST: u8 = 7;
 const CLEAN_STOP: u8 = 8;
 const QUEUE_STATE: u8 = 9;
+const CREATE_DELAY: u8 = 10;
 
 /// The version in which every kind is written.
 const VERSION: u8 = 1;
@@ -146,6 +148,16 @@ pub enum Record<'a> {
         /// The name it was declared with.
         name: &'a QueueName,
     },
+    /// The identity under which the messages are stored that wait at a delayed message exchange: a queue that nobody
+    /// sees.
+    CreateDelay {
+        /// The exchange's vhost.
+        vhost: VhostId,
+        /// The queue's id.
+        queue: QueueId,
+        /// The name the exchange was declared with.
+        exchange: &'a ExchangeName,
+    },
     /// The queue and its messages are gone.
     DeleteQueue {
         /// The queue's vhost.
@@ -219,6 +231,7 @@ pub(super) fn put(record: &Record<'_>, out: &mut Vec<u8>) {
         }
         Record::Define { key, value } => define::put(key, value, out),
         Record::CreateQueue { vhost, queue, name } => create_queue::put(vhost, queue, name, out),
+        Record::CreateDelay { vhost, queue, exchange } => create_delay::put(vhost, queue, exchange, out),
         Record::DeleteQueue { vhost, queue } => delete_queue::put(vhost, queue, out),
         Record::CreateVhost { vhost, name } => create_vhost::put(vhost, name, out),
         Record::QueueState { vhost, queue, next, places } => {
@@ -257,6 +270,7 @@ pub(super) fn read(
         (RETURN, VERSION) => requeue::read(&mut reader, &mut scratch.seqs, visitor),
         (DEFINE, VERSION) => define::read(&mut reader, visitor),
         (CREATE_QUEUE, VERSION) => create_queue::read(&mut reader, visitor),
+        (CREATE_DELAY, VERSION) => create_delay::read(&mut reader, visitor),
         (DELETE_QUEUE, VERSION) => delete_queue::read(&mut reader, visitor),
         (CREATE_VHOST, VERSION) => create_vhost::read(&mut reader, visitor),
         (QUEUE_STATE, VERSION) => queue_state::read(&mut reader, &mut scratch.places, visitor),

@@ -66,6 +66,7 @@ impl Model {
                 self.queues.remove(&queue);
             }
             Record::CreateVhost { .. }
+            | Record::CreateDelay { .. }
             | Record::Define { .. }
             | Record::QueueState { .. }
             | Record::CleanStop => {}
