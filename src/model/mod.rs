@@ -13,6 +13,6 @@ pub use definition::{
     QueueDefinition,
 };
 pub use id::{ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, LogPosition, QueueId, Seq};
-pub use message::{Message, MessageParts, count_queue_bytes, settle_message_bytes};
+pub use message::{Body, Message, MessageParts, count_queue_bytes, settle_message_bytes};
 pub use name::{ExchangeName, QueueName, RoutingKey, UserName, VhostName};
 pub use outcome::Outcome;

@@ -38,7 +38,7 @@ fn message(body: u64) -> Message {
 }
 
 fn number(message: &Message) -> u64 {
-    u64::from_be_bytes(message.body().as_ref().try_into().expect("a body is a number"))
+    u64::from_be_bytes(message.body().try_into().expect("a body is a number"))
 }
 
 fn consumer(channel: ChannelKey, consumer: u32) -> ConsumerOptions {

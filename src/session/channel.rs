@@ -231,12 +231,13 @@ impl Channel {
             return Ok(());
         }
         match (self.content, frame.kind) {
+            (Content::Idle, FrameKind::Method) if self.publish_again(frame.payload, turn.link) => Ok(()),
             (Content::Idle, FrameKind::Method) => {
                 let method = Method::decode(frame.payload).map_err(|error| {
                     let fault = Fault::from(error);
                     if fault.code == ReplyCode::FrameError { fault.outside_methods() } else { fault }
                 })?;
-                self.method(&method, turn).map_err(|fault| fault.at(method.id()))
+                self.method(&method, frame.payload, turn).map_err(|fault| fault.at(method.id()))
             }
             (Content::Idle, _) => Err(Fault::new(
                 ReplyCode::UnexpectedFrame,
@@ -262,9 +263,9 @@ impl Channel {
         }
     }
 
-    fn method(&mut self, method: &Method<'_>, turn: &mut Turn<'_, '_>) -> Result<(), Fault> {
+    fn method(&mut self, method: &Method<'_>, payload: &[u8], turn: &mut Turn<'_, '_>) -> Result<(), Fault> {
         match method {
-            Method::BasicPublish(publish) => self.publish(publish, turn),
+            Method::BasicPublish(publish) => self.publish(publish, payload, turn),
             Method::BasicAck(ack) => self.ack(ack, turn),
             Method::BasicNack(nack) => self.nack(nack, turn),
             Method::BasicReject(reject) => self.reject(reject, turn),

@@ -10,6 +10,7 @@ use super::channel::Channel;
 use super::errors::{Fault, ReplyCode};
 use super::link::{Link, Turn};
 use super::publish::CachedRoute;
+use crate::model::Body;
 
 /// RabbitMQ's hard limit for a body, in bytes: whoever announces more has lost the thread.
 const BODY_MAX: u64 = 512 * 1024 * 1024;
@@ -33,6 +34,8 @@ pub(super) enum Content {
 /// A message that is not complete. Its buffers are used again for the next one.
 #[derive(Debug, Default)]
 pub(super) struct Assembly {
+    /// The publish method as it came last. Most publishers repeat it, octet for octet: then it need not be decoded.
+    method: Vec<u8>,
     pub(super) exchange: String,
     pub(super) routing_key: String,
     pub(super) mandatory: bool,
@@ -40,14 +43,34 @@ pub(super) struct Assembly {
     pub(super) route: CachedRoute,
     /// As they stand in the header frame.
     pub(super) properties: Vec<u8>,
+    /// What is known of these properties, because a message that had them has passed all checks as it was.
+    pub(super) checked: Option<Checked>,
     body: Vec<u8>,
 }
 
+/// See [`Assembly::checked`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Checked {
+    pub(super) persistent: bool,
+}
+
 impl Channel {
+    /// Whether this method is the publish that came last, once more: its content follows then.
+    #[inline]
+    pub(super) fn publish_again(&mut self, payload: &[u8], link: &mut Link) -> bool {
+        let same = payload == self.assembly.method;
+        if same {
+            link.block_publisher();
+            self.content = Content::AwaitingHeader;
+        }
+        same
+    }
+
     /// `basic.publish`: its content follows.
     pub(super) fn publish(
         &mut self,
         publish: &basic::Publish<'_>,
+        payload: &[u8],
         turn: &mut Turn<'_, '_>,
     ) -> Result<(), Fault> {
         if publish.immediate {
@@ -65,6 +88,8 @@ impl Channel {
             assembly.route = CachedRoute::default();
         }
         assembly.mandatory = publish.mandatory;
+        assembly.method.clear();
+        assembly.method.extend_from_slice(payload);
         self.content = Content::AwaitingHeader;
         Ok(())
     }
@@ -91,10 +116,13 @@ impl Channel {
             let text = format!("message size {size} is larger than configured max size {max}");
             return Err(Fault::precondition(text));
         }
-        self.assembly.properties.clear();
-        self.assembly.properties.extend_from_slice(header.raw_properties);
+        if self.assembly.properties != header.raw_properties {
+            self.assembly.properties.clear();
+            self.assembly.properties.extend_from_slice(header.raw_properties);
+            self.assembly.checked = None;
+        }
         if size == 0 {
-            return self.complete(Bytes::new(), turn);
+            return self.complete(Body::Borrowed(&[]), turn);
         }
         self.content = Content::AwaitingBody { remaining: size };
         Ok(())
@@ -115,7 +143,7 @@ impl Channel {
         turn.link.block_body()?;
         let body = &mut self.assembly.body;
         if left == 0 && body.is_empty() {
-            return self.complete(Bytes::copy_from_slice(chunk), turn);
+            return self.complete(Body::Borrowed(chunk), turn);
         }
         if body.capacity() - body.len() < chunk.len() {
             let received = body.len() + chunk.len();
@@ -132,17 +160,16 @@ impl Channel {
         }
         let body = std::mem::take(body);
         turn.link.assembling_bytes -= body.capacity();
-        self.complete(Bytes::from(body), turn)
+        self.complete(Body::Owned(Bytes::from(body)), turn)
     }
 
-    fn complete(&mut self, body: Bytes, turn: &mut Turn<'_, '_>) -> Result<(), Fault> {
+    fn complete(&mut self, body: Body<'_>, turn: &mut Turn<'_, '_>) -> Result<(), Fault> {
         self.content = Content::Idle;
-        let mut assembly = std::mem::take(&mut self.assembly);
-        let result = self.accept(&mut assembly, body, turn);
-        if assembly.properties.capacity() > KEEP_CAPACITY {
-            assembly.properties = Vec::new();
+        let result = self.accept(body, turn);
+        if self.assembly.properties.capacity() > KEEP_CAPACITY {
+            self.assembly.properties = Vec::new();
+            self.assembly.checked = None;
         }
-        self.assembly = assembly;
         result
     }
 

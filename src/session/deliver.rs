@@ -49,7 +49,7 @@ impl Link {
             } else {
                 let out = self.output.room(FRAME_OVERHEAD);
                 frame::encode_frame_start(FrameKind::Body, channel.0, chunk.len(), out);
-                self.output.share(body.slice(chunk));
+                self.output.share(message.part_of_body(chunk));
                 frame::encode_frame_end(self.output.room(1));
             }
             start = end;

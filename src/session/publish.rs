@@ -3,16 +3,16 @@
 //! Invariant: the checks are made in RabbitMQ's order, so that a publish with several mistakes gets the same answer:
 //! exchange, reply-to, expiration, CC and BCC, user id.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use ferrymq_protocol::method::basic;
 use ferrymq_protocol::properties::Properties;
 use ferrymq_protocol::table::{TableRef, ValueRef};
 
-use super::channel::{Channel, Mode};
-use super::content::Assembly;
+use super::channel::{Channel, Mode, ReplyConsumer};
+use super::content::{Assembly, Checked};
 use super::errors::{Fault, ReplyCode};
 use super::link::{Link, Turn};
-use crate::model::{ChannelNumber, Message, MessageParts};
+use crate::model::{Body, ChannelNumber, Message, MessageParts};
 use crate::topology::{Features, REPLY_TO_QUEUE, Route, Topology, reply_to_address};
 use crate::vhost::{Command, Publish};
 
@@ -33,79 +33,85 @@ pub(super) struct CachedRoute {
 }
 
 impl CachedRoute {
+    fn get(&self, topology: &Topology) -> Option<Route> {
+        self.route.as_ref().filter(|_| self.generation == topology.generation()).cloned()
+    }
+}
+
+impl Assembly {
+    /// Where the message goes.
     fn route(
         &mut self,
         topology: &Topology,
-        assembly: &Assembly,
         (properties, lot): (&Properties<'_>, u64),
         copies: &Copies<'_>,
     ) -> Result<Route, Fault> {
         let plain = copies.keys.is_empty();
-        if plain
-            && self.generation == topology.generation()
-            && let Some(route) = &self.route
-        {
-            return Ok(route.clone());
+        if plain && let Some(route) = self.route.get(topology) {
+            return Ok(route);
         }
         let features = Features::of(properties, lot);
-        let route = topology.route(&assembly.exchange, &assembly.routing_key, &features, &copies.keys)?;
+        let route = topology.route(&self.exchange, &self.routing_key, &features, &copies.keys)?;
         if plain && route.cacheable {
-            self.generation = topology.generation();
-            self.route = Some(route.clone());
+            self.route = CachedRoute { generation: topology.generation(), route: Some(route.clone()) };
         }
         Ok(route)
+    }
+
+    /// Makes the message of what has come, if that is as it should be.
+    fn arrival(
+        &mut self,
+        body: Body<'_>,
+        topology: &Topology,
+        link: &Link,
+        (lot, replies): (u64, Option<ReplyConsumer>),
+    ) -> Result<Arrival, Fault> {
+        if let Some(checked) = self.checked
+            && let Some(route) = self.route.get(topology)
+        {
+            return Ok(self.arrived(route, &self.properties, checked.persistent, body));
+        }
+        let octets = std::mem::take(&mut self.properties);
+        let properties = Properties::decode(&octets)?;
+        let copies = Copies::of(properties.headers);
+        let route = self.route(topology, (&properties, lot), &copies)?;
+        let reply_to = reply_to(&properties, replies)?;
+        check_expiration(properties.expiration)?;
+        if let Some(fault) = copies.fault {
+            return Err(fault);
+        }
+        check_user_id(properties.user_id, link)?;
+        let persistent = properties.delivery_mode == Some(PERSISTENT);
+        let plain = copies.keys.is_empty();
+        let amended = amend(properties, reply_to.as_deref(), copies.blind)?;
+        self.checked = (plain && amended.is_none()).then_some(Checked { persistent });
+        let arrival = self.arrived(route, amended.as_deref().unwrap_or(&octets), persistent, body);
+        self.properties = octets;
+        Ok(arrival)
+    }
+
+    fn arrived(&self, route: Route, properties: &[u8], persistent: bool, body: Body<'_>) -> Arrival {
+        let Self { exchange, routing_key, mandatory, .. } = self;
+        let parts = MessageParts { exchange, routing_key, properties, persistent };
+        Arrival { message: Message::new(parts, body), route, mandatory: *mandatory }
     }
 }
 
 impl Channel {
     /// Takes a message in.
-    pub(super) fn accept(
-        &mut self,
-        assembly: &mut Assembly,
-        body: Bytes,
-        turn: &mut Turn<'_, '_>,
-    ) -> Result<(), Fault> {
+    pub(super) fn accept(&mut self, body: Body<'_>, turn: &mut Turn<'_, '_>) -> Result<(), Fault> {
         let Some(topology) = turn.context.topology else {
             return Err(Fault::new(ReplyCode::InternalError, "no vhost is open"));
         };
-        let mut cached = std::mem::take(&mut assembly.route);
-        let properties = Properties::decode(&assembly.properties)?;
-        let copies = Copies::of(properties.headers);
-        let route = cached.route(topology, assembly, (&properties, self.next_lot()), &copies)?;
-        let reply_to = self.reply_to(&properties)?;
-        check_expiration(properties.expiration)?;
-        if let Some(fault) = copies.fault {
-            return Err(fault);
-        }
-        check_user_id(properties.user_id, turn.link)?;
-        let persistent = properties.delivery_mode == Some(PERSISTENT);
-        let amended = amend(properties, reply_to.as_deref(), copies.blind)?;
-        let parts = MessageParts {
-            exchange: &assembly.exchange,
-            routing_key: &assembly.routing_key,
-            properties: amended.as_deref().unwrap_or(&assembly.properties),
-            persistent,
-        };
-        let message = Message::new(parts, body);
-        assembly.route = cached;
-        self.hand_over(Arrival { message, route, mandatory: assembly.mandatory }, turn)
+        let (lot, replies) = (self.next_lot(), self.replies);
+        let arrival = self.assembly.arrival(body, topology, turn.link, (lot, replies))?;
+        self.hand_over(arrival, turn)
     }
 
     /// A number that no other publish to the vhost has, short of channels that publish 2^32 times.
     fn next_lot(&self) -> u64 {
         let channel = self.key.map_or(0, |key| key.0);
         (channel << 32) ^ self.counters.publish
-    }
-
-    /// The address that replaces the reply-to pseudo-queue's name.
-    fn reply_to(&self, properties: &Properties<'_>) -> Result<Option<String>, Fault> {
-        if properties.reply_to != Some(REPLY_TO_QUEUE) {
-            return Ok(None);
-        }
-        match self.replies {
-            Some(replies) => Ok(Some(reply_to_address(replies.token.0))),
-            None => Err(Fault::precondition("fast reply consumer does not exist")),
-        }
     }
 
     fn hand_over(&mut self, arrival: Arrival, turn: &mut Turn<'_, '_>) -> Result<(), Fault> {
@@ -140,6 +146,17 @@ impl Channel {
     pub(super) fn count_unroutable(&mut self, unroutable: bool, returned: bool) {
         self.counters.returned += u64::from(returned);
         self.counters.dropped += u64::from(unroutable && !returned);
+    }
+}
+
+/// The address that replaces the reply-to pseudo-queue's name.
+fn reply_to(properties: &Properties<'_>, replies: Option<ReplyConsumer>) -> Result<Option<String>, Fault> {
+    if properties.reply_to != Some(REPLY_TO_QUEUE) {
+        return Ok(None);
+    }
+    match replies {
+        Some(replies) => Ok(Some(reply_to_address(replies.token.0))),
+        None => Err(Fault::precondition("fast reply consumer does not exist")),
     }
 }
 

@@ -148,7 +148,7 @@ pub(super) fn letter(message: &Message, death: &Death<'_>, to: &DeadLetters) -> 
         properties: &properties,
         persistent: message.persistent(),
     };
-    Letter { message: Message::new(parts, message.body().clone()), further, deaths }
+    Letter { message: message.with_parts(parts), further, deaths }
 }
 
 /// What a dead letter says besides its body.
@@ -281,7 +281,7 @@ mod tests {
     fn a_letter_tells_of_its_death_and_keeps_the_rest() {
         let (dead, further) = die(&published(None, Some("1000")), "q", 7, None);
         assert_eq!((dead.exchange(), dead.routing_key(), further.len()), ("dlx", "k", 0));
-        assert_eq!((&dead.body()[..], dead.persistent()), (&b"body"[..], true));
+        assert_eq!((dead.body(), dead.persistent()), (&b"body"[..], true));
         let properties = Properties::decode(dead.properties()).unwrap();
         assert_eq!((properties.message_id, properties.expiration), (Some("id"), None));
         let found = headers(&dead);

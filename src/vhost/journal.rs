@@ -85,8 +85,7 @@ impl Journal {
     pub(super) fn published(&mut self, message: &Message, queue: QueueId, seq: Seq) {
         self.places.push((queue, seq));
         match self.entries.last_mut() {
-            // Clones of a message share one body.
-            Some(Entry::Published { message: last, places }) if std::ptr::eq(last.body(), message.body()) => {
+            Some(Entry::Published { message: last, places }) if last.is(message) => {
                 *places += 1;
             }
             _ => self.entries.push(Entry::Published { message: message.clone(), places: 1 }),

@@ -253,7 +253,7 @@ fn room_that_a_closed_channel_gives_back_is_used_by_the_others() {
     let waits = kit
         .collect(connection)
         .into_iter()
-        .any(|event| matches!(&event, Event::Delivery(delivery) if &delivery.message.body()[..] == b"waits"));
+        .any(|event| matches!(&event, Event::Delivery(delivery) if delivery.message.body() == b"waits"));
     assert!(waits);
 }
 

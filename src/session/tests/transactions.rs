@@ -28,12 +28,12 @@ fn a_commit_is_one_command_in_the_order_received() {
     let kinds: Vec<_> = commands
         .iter()
         .map(|command| match command {
-            Command::Publish(publish) => format!("publish {:?}", publish.message.body()),
+            Command::Publish(publish) => format!("publish {}", publish.message.body().escape_ascii()),
             Command::Settle(settlement) => format!("{:?} {}", settlement.outcome, settlement.seq.0),
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(kinds, ["publish b\"one\"", "Ack 1", "Ack 2", "publish b\"two\"", "Return 3"]);
+    assert_eq!(kinds, ["publish one", "Ack 1", "Ack 2", "publish two", "Return 3"]);
     kit.expect_nothing();
     kit.applied(0);
     kit.expect(1, tx::CommitOk {});

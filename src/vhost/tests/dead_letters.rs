@@ -48,7 +48,7 @@ fn a_refused_message_moves_in_one_batch() {
     let journal = refuse(&mut kit, connection, channel, 0);
     assert_eq!(journal, ["gone 1:0-0", "m in [2:0]", "freed 1: 1"], "in neither place is impossible");
     let letter = get(&mut kit, connection, channel, "dead").expect("it is there");
-    assert_eq!((letter.exchange(), letter.routing_key(), &letter.body()[..]), ("", "dead", &b"m"[..]));
+    assert_eq!((letter.exchange(), letter.routing_key(), letter.body()), ("", "dead", &b"m"[..]));
     let headers = Properties::decode(letter.properties()).unwrap().headers.unwrap().to_owned();
     let death = headers.get("x-death").and_then(Value::as_array).unwrap()[0].as_table().unwrap().clone();
     assert_eq!(death.get("queue").and_then(Value::as_str), Some("q"));

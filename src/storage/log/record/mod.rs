@@ -21,7 +21,6 @@ use self::field::Reader;
 use super::frame::{self, Extent};
 use super::{Location, VhostId};
 use crate::model::{ExchangeName, Message, MessageParts, QueueId, QueueName, Seq, VhostName};
-use bytes::Bytes;
 
 const PUBLISH: u8 = 1;
 const ACK: u8 = 2;
@@ -59,7 +58,7 @@ impl StoredMessage<'_> {
     /// Copies the message: a slice would keep everything that was read with it in memory for its sake.
     #[must_use]
     pub fn to_message(&self) -> Message {
-        Message::new(self.parts, Bytes::copy_from_slice(self.body))
+        Message::new(self.parts, self.body)
     }
 }
 
