@@ -8,7 +8,7 @@ use std::fmt;
 use bytes::{BufMut, BytesMut};
 
 use crate::error::{EncodeError, ErlangBinary};
-use crate::method::Method;
+use crate::method::{Method, basic};
 use crate::wire::length_u32;
 
 pub use crate::header::{PROTOCOL_HEADER, ProtocolHeader, decode_protocol_header};
@@ -192,7 +192,7 @@ fn bad_end(kind: u8, channel: u16, payload: &[u8], end: u8) -> FrameError {
 pub fn encode_method(channel: u16, method: &Method<'_>, out: &mut BytesMut) -> Result<(), EncodeError> {
     let start = out.len();
     out.reserve(128);
-    put_start(FrameKind::Method, channel, 0, out);
+    out.put_slice(&frame_start(FrameKind::Method, channel, 0));
     let written = method.encode(out).and_then(|()| length_u32(out.len() - start - FRAME_START));
     match written {
         Ok(size) => {
@@ -227,6 +227,68 @@ pub fn encode_header(channel: u16, class_id: u16, body_size: u64, raw_properties
     encode_frame_end(out);
 }
 
+/// What the frames before a delivery's body say.
+#[derive(Clone, Copy, Debug)]
+pub struct DeliveryStart<'a> {
+    /// Whose delivery it is.
+    pub consumer_tag: &'a str,
+    /// Its tag on the channel.
+    pub delivery_tag: u64,
+    /// Whether somebody may have received the message before.
+    pub redelivered: bool,
+    /// The exchange of the message, in UTF-8.
+    pub exchange: &'a [u8],
+    /// Its routing key, in UTF-8.
+    pub routing_key: &'a [u8],
+    /// As for [`encode_header`].
+    pub raw_properties: &'a [u8],
+    /// As for [`encode_header`].
+    pub body_size: u64,
+}
+
+/// Appends a method frame with `basic.deliver` and a content header frame: what [`encode_method`] and
+/// [`encode_header`] would append, for the two frames that a broker sends most.
+///
+/// # Panics
+/// If a name is longer than the 255 octets of a short string, or the properties take 4 GiB: neither came from the wire.
+pub fn encode_delivery_start(channel: u16, start: &DeliveryStart<'_>, out: &mut BytesMut) {
+    /// Class and method, and the lengths, tag and bit beside the names.
+    const METHOD: usize = 4 + 1 + 8 + 1 + 1 + 1;
+    /// Class, weight (always 0) and body size.
+    const HEADER: usize = 12;
+    let DeliveryStart { consumer_tag, exchange, routing_key, raw_properties, .. } = start;
+    let short =
+        |name: &[u8]| u8::try_from(name.len()).unwrap_or_else(|_| panic!("a name of {} octets", name.len()));
+    let ids = [basic::Deliver::ID.class_id, basic::Deliver::ID.method_id].map(u16::to_be_bytes);
+    let method = METHOD + consumer_tag.len() + exchange.len() + routing_key.len();
+    let header = HEADER + raw_properties.len();
+    let before = out.len();
+    out.resize(before + method + header + 2 * FRAME_OVERHEAD, 0);
+    let rest = &mut out[before..];
+    let rest = put(rest, &frame_start(FrameKind::Method, channel, method));
+    let rest = put(rest, &[ids[0][0], ids[0][1], ids[1][0], ids[1][1], short(consumer_tag.as_bytes())]);
+    let rest = put(rest, consumer_tag.as_bytes());
+    let rest = put(rest, &start.delivery_tag.to_be_bytes());
+    let rest = put(rest, &[u8::from(start.redelivered), short(exchange)]);
+    let rest = put(rest, exchange);
+    let rest = put(rest, &[short(routing_key)]);
+    let rest = put(rest, routing_key);
+    let rest = put(rest, &[FRAME_END]);
+    let rest = put(rest, &frame_start(FrameKind::Header, channel, header));
+    let rest = put(rest, &[ids[0][0], ids[0][1], 0, 0]);
+    let rest = put(rest, &start.body_size.to_be_bytes());
+    let rest = put(rest, raw_properties);
+    put(rest, &[FRAME_END]);
+}
+
+/// Writes `octets` at the beginning of `out`, and returns what is behind them.
+#[inline(always)]
+fn put<'o>(out: &'o mut [u8], octets: &[u8]) -> &'o mut [u8] {
+    let (place, rest) = out.split_at_mut(octets.len());
+    place.copy_from_slice(octets);
+    rest
+}
+
 /// Appends a whole body frame. The caller cuts bodies to the agreed `frame_max` less [`FRAME_OVERHEAD`].
 ///
 /// # Panics
@@ -246,8 +308,7 @@ pub fn encode_body(channel: u16, chunk: &[u8], out: &mut BytesMut) {
 /// If `length` is 4 GiB or more: a frame cannot say so, and no body is cut so large.
 #[inline]
 pub fn encode_frame_start(kind: FrameKind, channel: u16, length: usize, out: &mut BytesMut) {
-    let size = u32::try_from(length).unwrap_or_else(|_| panic!("a frame of {length} octets"));
-    put_start(kind, channel, size, out);
+    out.put_slice(&frame_start(kind, channel, length));
 }
 
 /// Appends the octet after a payload.
@@ -256,9 +317,11 @@ pub fn encode_frame_end(out: &mut BytesMut) {
     out.put_u8(FRAME_END);
 }
 
+/// Kind, channel and size.
 #[inline]
-fn put_start(kind: FrameKind, channel: u16, size: u32, out: &mut BytesMut) {
+fn frame_start(kind: FrameKind, channel: u16, length: usize) -> [u8; FRAME_START] {
+    let size = u32::try_from(length).unwrap_or_else(|_| panic!("a frame of {length} octets"));
     let [c0, c1] = channel.to_be_bytes();
     let [s0, s1, s2, s3] = size.to_be_bytes();
-    out.put_slice(&[kind as u8, c0, c1, s0, s1, s2, s3]);
+    [kind as u8, c0, c1, s0, s1, s2, s3]
 }

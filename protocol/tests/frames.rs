@@ -3,8 +3,8 @@
 
 use bytes::BytesMut;
 use ferrymq_protocol::frame::{
-    FRAME_END, FRAME_OVERHEAD, FrameError, FrameKind, PROTOCOL_HEADER, ProtocolHeader, decode_frame,
-    decode_protocol_header, encode_body, encode_header, encode_method,
+    DeliveryStart, FRAME_END, FRAME_OVERHEAD, FrameError, FrameKind, PROTOCOL_HEADER, ProtocolHeader,
+    decode_frame, decode_protocol_header, encode_body, encode_delivery_start, encode_header, encode_method,
 };
 use ferrymq_protocol::method::{Method, basic, connection};
 use ferrymq_protocol::{EncodeError, ErlangBinary};
@@ -160,4 +160,33 @@ fn octets_are_quoted_as_erlang_prints_them() {
     assert_eq!(text(b"it's \"so\" \\ \n"), r#"<<"it's \"so\" \\ \n">>"#);
     assert_eq!(text(b"a\0"), "<<97,0>>");
     assert_eq!(format!("{:#}", ErlangBinary(b"ab")), "<<97,98>>");
+}
+
+#[test]
+fn a_delivery_starts_with_the_frames_of_its_method_and_its_header() {
+    let long = "ö".repeat(127);
+    for (consumer_tag, exchange, routing_key, raw_properties) in [
+        ("", "", "", &[0, 0][..]),
+        ("tag", "amq.topic", "a.b", &[0x10, 0, 2]),
+        (&long, &long, &long, &[7; 3_000]),
+    ] {
+        for (delivery_tag, redelivered, body_size) in [(1, false, 0), (u64::MAX, true, u64::MAX - 1)] {
+            let (mut expected, mut encoded) = (BytesMut::from("before"), BytesMut::from("before"));
+            let deliver = basic::Deliver { consumer_tag, delivery_tag, redelivered, exchange, routing_key };
+            encode_method(258, &deliver.into(), &mut expected).unwrap();
+            encode_header(258, basic::Deliver::ID.class_id, body_size, raw_properties, &mut expected);
+            let (exchange, routing_key) = (exchange.as_bytes(), routing_key.as_bytes());
+            let start = DeliveryStart {
+                consumer_tag,
+                delivery_tag,
+                redelivered,
+                exchange,
+                routing_key,
+                raw_properties,
+                body_size,
+            };
+            encode_delivery_start(258, &start, &mut encoded);
+            assert_eq!(encoded, expected);
+        }
+    }
 }

@@ -3,7 +3,7 @@
 //! Invariant: no frame exceeds what was agreed on; a large body is shared, not copied.
 
 use bytes::BytesMut;
-use ferrymq_protocol::frame::{self, FRAME_OVERHEAD, FrameKind};
+use ferrymq_protocol::frame::{self, DeliveryStart, FRAME_OVERHEAD, FrameKind};
 use ferrymq_protocol::method::{Method, basic};
 use ferrymq_protocol::properties::Properties;
 use ferrymq_protocol::table::{TableRef, Value};
@@ -36,9 +36,13 @@ impl Link {
         let method = method.into();
         let encoded = frame::encode_method(channel.0, &method, out);
         debug_assert!(encoded.is_ok(), "{} cannot be encoded", method.name());
-        let body = message.body();
         let class = basic::Publish::ID.class_id;
-        frame::encode_header(channel.0, class, body.len() as u64, properties, out);
+        frame::encode_header(channel.0, class, message.body().len() as u64, properties, out);
+        self.send_body(channel, message);
+    }
+
+    fn send_body(&mut self, channel: ChannelNumber, message: &Message) {
+        let body = message.body();
         let payload_max = self.tuned.payload_max();
         let mut start = 0;
         while start < body.len() {
@@ -79,16 +83,21 @@ impl Channel {
         let delivery_tag = self.next_tag();
         let from = link.output.len();
         let Some(consumer) = self.consumer(delivery.consumer) else { return };
-        let method = basic::Deliver {
+        let told = tell_failures(&delivery.message, delivery.delivery_count);
+        let (exchange, routing_key) = delivery.message.names();
+        let start = DeliveryStart {
             consumer_tag: &consumer.tag,
             delivery_tag,
             redelivered: delivery.redelivered,
-            exchange: delivery.message.exchange(),
-            routing_key: delivery.message.routing_key(),
+            exchange,
+            routing_key,
+            raw_properties: told.as_deref().unwrap_or(delivery.message.properties()),
+            body_size: delivery.message.body().len() as u64,
         };
-        let told = tell_failures(&delivery.message, delivery.delivery_count);
-        let properties = told.as_deref().unwrap_or(delivery.message.properties());
-        link.send_message(self.number, method, properties, &delivery.message);
+        let texts = consumer.tag.len() + exchange.len() + routing_key.len() + start.raw_properties.len();
+        let out = link.output.room(METHOD_ROOM + HEADER_ROOM + texts);
+        frame::encode_delivery_start(self.number.0, &start, out);
+        link.send_body(self.number, &delivery.message);
         link.output.mark(from, cost);
         self.counters.redeliver += u64::from(delivery.redelivered);
         if no_ack {
