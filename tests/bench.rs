@@ -99,9 +99,11 @@ fn scenarios_without_messages_report_their_rates() {
     let mut broker = Broker::start("");
     let connections = measured(broker.address, &["connections", "--count", "50", "--seconds", "0"]);
     assert_eq!(whole(&connections, "connections"), 50);
-    let churn = measured(broker.address, &["churn", "--messages", "20", "--durable"]);
-    for name in ["connections_per_s", "channels_per_s", "queues_per_s", "bindings_per_s"] {
-        assert!(number(&churn, name) > 0.0, "{churn}");
+    for options in [&["--durable"][..], &["--parallel", "3"]] {
+        let churn = measured(broker.address, &[&["churn", "--messages", "20"], options].concat());
+        for name in ["connections_per_s", "channels_per_s", "queues_per_s", "bindings_per_s"] {
+            assert!(number(&churn, name) > 0.0, "{churn}");
+        }
     }
     let dir = tempfile::tempdir().expect("there is room for temporary files");
     let dir = dir.path().to_str().expect("a name in UTF-8");

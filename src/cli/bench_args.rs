@@ -165,13 +165,16 @@ enum ScenarioArgs {
         #[arg(long, value_name = "S", default_value_t = 1, value_parser = value_parser!(u64).range(0..=86_400))]
         seconds: u64,
     },
-    /// How fast connections, channels, queues and bindings come and go, one after the other
+    /// How fast connections, channels, queues and bindings come and go, one kind after the other
     Churn {
         #[command(flatten)]
         span: SpanArgs,
         /// Durable queues and bindings
         #[arg(long)]
         durable: bool,
+        /// How many do it at the same time, each over a connection of its own
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=1_000))]
+        parallel: u16,
     },
     /// Many queues, messages dealt to all of them, and one connection that consumes from all
     Queues {
@@ -313,8 +316,8 @@ impl ScenarioArgs {
             &Self::Connections { count, seconds } => {
                 Scenario::Connections(bench::Connections { count, hold: Duration::from_secs(seconds) })
             }
-            &Self::Churn { ref span, durable } => {
-                Scenario::Churn(bench::Churn { limit: span.limit(), durable })
+            &Self::Churn { ref span, durable, parallel } => {
+                Scenario::Churn(bench::Churn { limit: span.limit(), durable, parallel })
             }
             &Self::Queues { ref load, ref acks, persistent, count, window } => {
                 let load = load.load(acks.acks(), persistent);
