@@ -4,7 +4,7 @@
 //! an incomplete frame is kept, which is never longer than the peer may send in one frame.
 
 use std::cell::RefCell;
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind, IoSlice, Read as _};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,8 @@ use crate::session::{Blame, Peer};
 const BURST_BYTES: usize = 128 * 1024;
 /// What a peer without an open vhost may send at a time.
 const STRANGER_BURST_BYTES: usize = 8 * 1024;
+/// Turns with something to read that a task takes before others get theirs, if it has read all there was each time.
+const DRAINED_TURNS: u32 = 4;
 /// What is written before others get their turn.
 const WRITE_TURN_BYTES: usize = 512 * 1024;
 /// Slices handed to one vectored write.
@@ -107,13 +109,14 @@ impl Socket {
 
     async fn serve(&mut self) -> End {
         let mut timer: Pin<Box<Sleep>> = Box::pin(tokio::time::sleep(Duration::ZERO));
+        let mut drained = 0;
         loop {
             let moved = match self.turn() {
                 Ok(moved) => moved,
                 Err(end) => return end,
             };
             let next = match moved {
-                Moved::Something(next) => next,
+                Moved::Something(next) | Moved::Everything(next) => next,
                 Moved::Nothing => match self.wait(&mut timer).await {
                     Ok(next) => next,
                     Err(end) => return end,
@@ -122,7 +125,11 @@ impl Socket {
             if next == Next::Close {
                 return self.finish().await;
             }
-            if matches!(moved, Moved::Something(_)) {
+            drained += u32::from(matches!(moved, Moved::Everything(_)));
+            // To yield takes longer than to answer a request. But whom this task has woken may run only then, so that
+            // a peer that always has a little more must not keep it from that.
+            if matches!(moved, Moved::Something(_)) || drained >= DRAINED_TURNS {
+                drained = 0;
                 tokio::task::yield_now().await;
             }
         }
@@ -142,7 +149,8 @@ impl Socket {
             return Ok(written);
         }
         match self.read().map_err(End::Failed)? {
-            Read::Progress(next) => Ok(Moved::Something(next)),
+            Read::Part(next) => Ok(Moved::Something(next)),
+            Read::Everything(next) => Ok(Moved::Everything(next)),
             Read::Nothing => Ok(written),
             Read::Ended => Err(End::HungUp),
         }
@@ -192,18 +200,18 @@ impl Socket {
             if burst.len() < kept + room {
                 burst.resize(kept + room, 0);
             }
-            let read = match self.stream.try_read(&mut burst[kept..kept + room]) {
+            let read = match read_some(&self.stream, &mut burst[kept..kept + room]) {
                 Ok(0) => return Ok(Read::Ended),
                 Ok(read) => read,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Read::Nothing),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {
-                    return Ok(Read::Progress(Next::Continue));
+                    return Ok(Read::Part(Next::Continue));
                 }
                 Err(error) => return Err(error),
             };
             burst[..kept].copy_from_slice(&self.partial);
             let next = self.apply(&burst[..kept + read]);
-            Ok(Read::Progress(next))
+            Ok(if read < room { Read::Everything(next) } else { Read::Part(next) })
         })
     }
 
@@ -327,11 +335,26 @@ impl Drop for Socket {
     }
 }
 
+/// Reads what there is, as far as there is room for it. When less came, there is no more: the system calls that would
+/// only say so are saved, until the socket becomes readable again.
+fn read_some(stream: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
+    let mut read = None;
+    let outcome = stream.try_io(Interest::READABLE, || {
+        let count = (&*socket2::SockRef::from(stream)).read(room)?;
+        read = Some(count);
+        // So tokio itself learns that a socket is not readable any more. A peer that has hung up stays readable.
+        if count > 0 && count < room.len() { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    });
+    read.map_or_else(|| outcome.map(|()| 0), Ok)
+}
+
 /// What came of one attempt to move bytes.
 #[derive(Clone, Copy)]
 enum Moved {
     /// There may be more to do at once.
     Something(Next),
+    /// All there was to read, and what came of it may have to be written.
+    Everything(Next),
     /// The socket, the bell or the clock has to say when.
     Nothing,
 }
@@ -339,7 +362,10 @@ enum Moved {
 /// What came of one attempt to read.
 enum Read {
     Nothing,
-    Progress(Next),
+    /// There may be more.
+    Part(Next),
+    /// There was no more.
+    Everything(Next),
     Ended,
 }
 
