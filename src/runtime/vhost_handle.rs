@@ -321,9 +321,8 @@ impl VhostHandle {
             freed,
             waits,
         });
-        for (&(queue, seq), &extent) in scribe.places.iter().zip(&scribe.extents) {
-            vhost.store(queue, seq, stored.home(extent));
-        }
+        let homes = scribe.extents.iter().map(|extent| stored.home(*extent));
+        vhost.store_all(scribe.places.iter().copied().zip(homes));
         scribe.clear();
         stored.position
     }

@@ -162,11 +162,31 @@ impl Vhost {
         if self.fills_cache() { self.cache.written } else { Location::default() }
     }
 
+    /// The messages in these places are stored here.
+    pub fn store_all(&mut self, stored: impl Iterator<Item = ((QueueId, Seq), Home)>) {
+        let Self { queues, cache, .. } = self;
+        let mut current: Option<&mut QueueSlot> = None;
+        for ((id, seq), home) in stored {
+            // Mostly the next message is one of the same queue.
+            if current.as_ref().is_none_or(|slot| slot.queue.id() != id) {
+                if let Some(slot) = current {
+                    cache.count(slot);
+                }
+                current = queues.get_mut(&id);
+            }
+            if let Some(slot) = &mut current {
+                slot.queue.store(seq, home);
+            }
+        }
+        if let Some(slot) = current {
+            cache.count(slot);
+        }
+    }
+
     /// The message in this place is stored here.
-    pub fn store(&mut self, queue: QueueId, seq: Seq, home: Home) {
-        let Some(slot) = self.queues.get_mut(&queue) else { return };
-        slot.queue.store(seq, home);
-        self.cache.count(slot);
+    #[cfg(test)]
+    pub(super) fn store(&mut self, queue: QueueId, seq: Seq, home: Home) {
+        self.store_all(std::iter::once(((queue, seq), home)));
     }
 
     /// Forgets entries of the list that mean nothing any more, once there may be more of them than of the others. A

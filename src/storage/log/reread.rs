@@ -18,8 +18,9 @@ use crate::model::LogPosition;
 
 /// Records this close to each other are read with one call.
 const MAX_GAP_BYTES: u64 = 32 << 10;
-/// Bytes that are read with one call, except for a larger record.
-const MAX_RUN_BYTES: u64 = 1 << 20;
+/// Bytes that are read with one call, except for a larger record: few enough that they are looked at and copied while
+/// they are in the cache of the processor.
+const MAX_RUN_BYTES: u64 = 128 << 10;
 
 /// A record to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
