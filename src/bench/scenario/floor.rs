@@ -11,7 +11,10 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
+
 use super::Part;
+use crate::bench::client::Pace;
 use crate::bench::clock;
 use crate::bench::error::{BenchError, Result};
 use crate::bench::figures::Figure;
@@ -84,7 +87,7 @@ impl Floor {
     pub(in crate::bench) fn measure(&self, tally: &Tally) -> Result<Vec<Figure>> {
         let (relayed, received) = self.relay(tally)?;
         let (appended, syncs) = self.append(tally)?;
-        Ok(vec![
+        let mut figures = vec![
             Figure::count("published", relayed.records),
             Figure::count("consumed", received),
             Figure::rate("published_per_s", relayed.records, relayed.time),
@@ -93,9 +96,10 @@ impl Floor {
             Figure::count("appended", appended.records),
             Figure::rate("appended_per_s", appended.records, appended.time),
             Figure::share("append_cpu_us_per_record", appended.cpu, appended.records),
-            Figure::rate("syncs_per_s", syncs, appended.time),
-            Figure::share("sync_us", appended.time, syncs),
-        ])
+            Figure::rate("syncs_per_s", syncs.len(), appended.time),
+        ];
+        figures.extend(Figure::percentiles("sync", &syncs));
+        Ok(figures)
     }
 
     fn batch(&self) -> Vec<u8> {
@@ -132,8 +136,8 @@ impl Floor {
         Ok((Took { records, time, cpu }, octets / size))
     }
 
-    /// Appends and syncs; returns also how often.
-    fn append(&self, tally: &Tally) -> Result<(Took, u64)> {
+    /// Appends and syncs; returns also how many nanoseconds each sync took.
+    fn append(&self, tally: &Tally) -> Result<(Took, Histogram<u64>)> {
         let cannot = BenchError::io("cannot write a file in --dir");
         let path = self.dir.join(format!("ferrymq-bench-{}.tmp", std::process::id()));
         let file = File::create_new(&path).map_err(&cannot)?;
@@ -148,11 +152,11 @@ impl Floor {
         mut file: &File,
         tally: &Tally,
         cannot: &dyn Fn(std::io::Error) -> BenchError,
-    ) -> Result<(Took, u64)> {
+    ) -> Result<(Took, Histogram<u64>)> {
         let batch = self.batch();
         let (start, cpu) = (clock::now(), clock::thread_cpu());
         let allowance = self.limit.part(0, 1, start);
-        let (mut records, mut syncs) = (0, 0);
+        let (mut records, mut syncs) = (0, Pace::histogram());
         loop {
             tally.go_on()?;
             let count = allowance.next(records, self.batch_records as usize);
@@ -160,9 +164,10 @@ impl Floor {
                 break;
             }
             file.write_all(&batch[..count * self.size as usize]).map_err(cannot)?;
+            let written = clock::now();
             file.sync_data().map_err(cannot)?;
+            Pace::record(&mut syncs, clock::now().duration_since(written));
             records += count as u64;
-            syncs += 1;
         }
         let cpu = clock::thread_cpu().saturating_sub(cpu);
         Ok((Took { records, time: clock::now().duration_since(start), cpu }, syncs))
