@@ -5,11 +5,12 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::{Exit, refused, say};
+use super::{Exit, operator, refused, say};
 use crate::config::{Config, Overrides};
 
 pub(super) fn run(file: &Path, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
-    match Config::load(file, &Overrides::default()) {
+    let loaded = Config::load(file, &Overrides::default());
+    match loaded.and_then(|config| operator::check(&config).map(|()| config).map_err(Into::into)) {
         Ok(config) => {
             say(out, &format_args!("{}: ok: {}\n", file.display(), config.topology_counts()));
             Exit::Success

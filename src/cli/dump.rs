@@ -13,7 +13,7 @@ use super::args::DumpArgs;
 use super::fsck::name;
 use super::offline::Offline;
 use super::tally::Names;
-use crate::model::{Definition, Destination, QueueId, Seq};
+use crate::model::{Definition, Destination, PolicyKind, QueueId, Seq};
 use crate::storage;
 use crate::storage::log::{Placed, Record, SeqRange, VhostId, check};
 use crate::telemetry::printable;
@@ -157,6 +157,13 @@ fn put_definition(key: &[u8], value: Option<&[u8]>, line: &mut String) -> fmt::R
         }
         Definition::Queue(queue) => {
             write!(line, "define vhost={vhost:?} queue={:?}", printable(queue.name.as_str()))
+        }
+        Definition::Policy(policy) => {
+            let kind = match policy.kind {
+                PolicyKind::User => "policy",
+                PolicyKind::Operator => "operator-policy",
+            };
+            write!(line, "define vhost={vhost:?} {kind}={:?}", printable(policy.name.as_str()))
         }
         Definition::Binding(binding) => {
             let (kind, name) = match &binding.destination {

@@ -85,7 +85,9 @@ fn run(arguments: impl Iterator<Item = OsString>, out: &mut dyn Write, err: &mut
 }
 
 fn serve(args: &ServeArgs, err: &mut dyn Write) -> Exit {
-    let config = match configuration(args, Path::new(DEFAULT_FILE)) {
+    let config = configuration(args, Path::new(DEFAULT_FILE));
+    let config = config.and_then(|config| operator::check(&config).map(|()| config).map_err(Into::into));
+    let config = match config {
         Ok(config) => config,
         Err(error) => return refused(&error, err),
     };

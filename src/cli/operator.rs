@@ -11,13 +11,13 @@ use tokio::signal::unix::Signal;
 use tracing::{error, info, warn};
 
 use crate::config::watch::Watch;
-use crate::config::{self, Argument, Arguments, Config, ConfigError, Diagnostic, Diagnostics};
+use crate::config::{self, Argument, Arguments, Config, ConfigError, Diagnostic, Diagnostics, Located};
 use crate::model::{
-    BindingDefinition, Destination, ExchangeDefinition, ExchangeKind, ExchangeName, Origin, QueueDefinition,
-    QueueName, RoutingKey,
+    BindingDefinition, Destination, ExchangeDefinition, ExchangeKind, ExchangeName, Origin, PolicyDefinition,
+    PolicyKind, PolicyName, QueueDefinition, QueueName, RoutingKey,
 };
 use crate::runtime::VhostHandle;
-use crate::topology::Refusal;
+use crate::topology::{Refusal, check_pattern, parse_apply_to};
 use crate::vhost::{Conflict, Declaration, OperatorTopology};
 
 /// Follows the file for as long as it lives.
@@ -87,6 +87,7 @@ impl File {
     }
 
     fn apply(&self, config: &Config) -> Result<(), Diagnostics> {
+        check(config)?;
         let wanted = topology(config);
         match self.vhost.apply_operator(&wanted) {
             Ok(report) => {
@@ -123,11 +124,31 @@ fn say_refused(diagnostics: &Diagnostics) {
     error!("the edit of the configuration changes nothing; errors in it: {}", diagnostics.0.len());
 }
 
+/// Checks what the configuration by itself cannot: that the patterns of policies are regular expressions.
+pub(super) fn check(config: &Config) -> Result<(), Diagnostics> {
+    let wrong = config.policies.iter().filter_map(|policy| {
+        let Located { line, value } = &policy.value.pattern;
+        let reason = check_pattern(value).err()?;
+        let help = if reason.starts_with("look-around") {
+            "a pattern may begin with a look-ahead, as in '^(?!amq\\.)', and have none further on"
+        } else {
+            "write a regular expression, such as '^orders\\.'"
+        };
+        let message = format!("'pattern' is no regular expression: {reason}");
+        Some(config.source.refusal(*line, message, Some(help.to_owned())))
+    });
+    let wrong: Vec<_> = wrong.collect();
+    if wrong.is_empty() { Ok(()) } else { Err(Diagnostics(wrong)) }
+}
+
 /// What an operator can do about a refusal.
 fn advice(refusal: &Refusal) -> Option<String> {
     match refusal {
         Refusal::Inequivalent { subject, .. } => {
             Some(format!("write what it has, or delete {subject} so that the file can declare it anew"))
+        }
+        Refusal::PolicyDiffers { .. } => {
+            Some("write what it has, or delete it so that the file can declare it anew".to_owned())
         }
         Refusal::NoQueue { queue, .. } => Some(format!("add [[queue]] with name = \"{queue}\"")),
         Refusal::NoExchange { exchange, .. } => Some(format!("add [[exchange]] with name = \"{exchange}\"")),
@@ -140,6 +161,7 @@ fn diagnose(config: &Config, conflict: &Conflict) -> Diagnostic {
         Declaration::Exchange(place) => config.exchanges[place].line,
         Declaration::Queue(place) => config.queues[place].line,
         Declaration::Binding(place) => config.bindings[place].line,
+        Declaration::Policy(place) => config.policies[place].line,
     };
     config.source.refusal(line, &conflict.refusal, advice(&conflict.refusal))
 }
@@ -149,6 +171,7 @@ fn topology(config: &Config) -> OperatorTopology {
         exchanges: config.exchanges.iter().map(|exchange| exchange_definition(&exchange.value)).collect(),
         queues: config.queues.iter().map(|queue| queue_definition(&queue.value)).collect(),
         bindings: config.bindings.iter().map(|binding| binding_definition(&binding.value)).collect(),
+        policies: config.policies.iter().map(|policy| policy_definition(&policy.value)).collect(),
     }
 }
 
@@ -194,6 +217,18 @@ fn binding_definition(binding: &config::Binding) -> BindingDefinition {
         },
         routing_key: RoutingKey::from(binding.routing_key.as_str()),
         arguments: table(&binding.arguments),
+        origin: Origin::Config,
+    }
+}
+
+fn policy_definition(policy: &config::Policy) -> PolicyDefinition {
+    PolicyDefinition {
+        name: PolicyName::from(policy.name.as_str()),
+        kind: if policy.operator { PolicyKind::Operator } else { PolicyKind::User },
+        pattern: policy.pattern.value.clone(),
+        apply_to: parse_apply_to(policy.apply_to).expect("the configuration has none but the known words"),
+        priority: policy.priority,
+        definition: table(&policy.definition),
         origin: Origin::Config,
     }
 }

@@ -69,7 +69,7 @@ fn config_check_says_what_is_declared_or_what_is_wrong() {
     assert!(err.starts_with(&format!("error: cannot read {name}: ")), "{err}");
 
     fs::write(&file, "[[queue]]\nname = \"orders\"\n").unwrap();
-    let ok = format!("{name}: ok: 0 exchanges, 1 queue, 0 bindings\n");
+    let ok = format!("{name}: ok: 0 exchanges, 1 queue, 0 bindings, 0 policies\n");
     assert_eq!(ferrymq(&["config", "check", name]), (Exit::Success, ok, String::new()));
 
     fs::write(&file, "[server]\nlisen = []\ndata_dir = 1\n").unwrap();

@@ -10,6 +10,7 @@
 mod diagnostic;
 mod objects;
 mod parse;
+mod policy;
 mod quantity;
 mod read;
 #[cfg(test)]
@@ -24,7 +25,7 @@ use std::time::Duration;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Problem, Source};
 pub use topology::{
-    Argument, Arguments, Binding, Destination, Exchange, ExchangeType, Located, Queue, TopologyCounts,
+    Argument, Arguments, Binding, Destination, Exchange, ExchangeType, Located, Policy, Queue, TopologyCounts,
 };
 
 /// Everything an operator can set.
@@ -48,6 +49,8 @@ pub struct Config {
     pub queues: Vec<Located<Queue>>,
     /// Bindings of vhost `/`; none occurs twice.
     pub bindings: Vec<Located<Binding>>,
+    /// Policies of vhost `/`; no name occurs twice among those of users, nor among those of the operator.
+    pub policies: Vec<Located<Policy>>,
     /// The file this came from.
     pub source: Source,
     /// The flags that won over it.
@@ -227,6 +230,7 @@ impl Default for Config {
             exchanges: Vec::new(),
             queues: Vec::new(),
             bindings: Vec::new(),
+            policies: Vec::new(),
             source: Source::default(),
             overrides: Overrides::default(),
         }
@@ -322,7 +326,7 @@ impl Config {
     #[must_use]
     pub fn topology_counts(&self) -> TopologyCounts {
         let (exchanges, queues, bindings) = (self.exchanges.len(), self.queues.len(), self.bindings.len());
-        TopologyCounts { exchanges, queues, bindings }
+        TopologyCounts { exchanges, queues, bindings, policies: self.policies.len() }
     }
 
     fn apply(&mut self, overrides: &Overrides) {

@@ -16,7 +16,7 @@ use super::read::{Bounds, Report, Section, integer_of, listed, similar};
 use super::topology::{Argument, Arguments, Binding, Destination, Exchange, ExchangeType, Located, Queue};
 
 /// Longest name, routing key and argument name, in bytes: a short string of AMQP.
-const LONGEST_NAME: usize = 255;
+pub(super) const LONGEST_NAME: usize = 255;
 
 /// Deepest nesting of argument tables and arrays.
 const DEEPEST_ARGUMENT: usize = 16;
@@ -38,7 +38,7 @@ const MATCHES: &[&str] = &["all", "any", "all-with-x", "any-with-x"];
 
 /// What an argument takes.
 #[derive(Clone, Copy)]
-enum Takes {
+pub(super) enum Takes {
     /// A duration; on the wire milliseconds, at least so many.
     Duration(u64),
     /// A size; on the wire bytes.
@@ -54,13 +54,13 @@ enum Takes {
 }
 
 /// An argument with a readable name.
-struct Known {
-    key: &'static str,
-    argument: &'static str,
+pub(super) struct Known {
+    pub(super) key: &'static str,
+    pub(super) argument: &'static str,
     takes: Takes,
 }
 
-const fn known(key: &'static str, argument: &'static str, takes: Takes) -> Known {
+pub(super) const fn known(key: &'static str, argument: &'static str, takes: Takes) -> Known {
     Known { key, argument, takes }
 }
 
@@ -83,7 +83,7 @@ const QUEUE_ARGUMENTS: &[Known] = &[
 const BINDING_ARGUMENTS: &[Known] = &[known("match", "x-match", Takes::Word(MATCHES))];
 
 /// The names declared so far, with their lines.
-type Seen = HashMap<String, u32>;
+pub(super) type Seen = HashMap<String, u32>;
 
 /// Reads all objects into the config.
 pub(super) fn read<'a>(document: &'a DeTable<'a>, report: &mut Report<'_>, config: &mut Config) {
@@ -108,7 +108,7 @@ pub(super) fn read<'a>(document: &'a DeTable<'a>, report: &mut Report<'_>, confi
 }
 
 /// Hands every entry of one kind to `read_one`.
-fn each<'a>(
+pub(super) fn each<'a>(
     document: &'a DeTable<'a>,
     key: &'static str,
     shown: &'static str,
@@ -133,7 +133,7 @@ fn each<'a>(
     }
 }
 
-fn located<T>(section: &Section<'_, '_, '_>, value: T) -> Located<T> {
+pub(super) fn located<T>(section: &Section<'_, '_, '_>, value: T) -> Located<T> {
     Located { line: section.report.line(section.span().start), value }
 }
 
@@ -329,7 +329,7 @@ fn declared_name(section: &mut Section<'_, '_, '_>, kind: &'static str, seen: &m
 }
 
 /// A text that travels as a short string.
-fn short(report: &mut Report<'_>, key: &str, text: &Spanned<&str>) -> String {
+pub(super) fn short(report: &mut Report<'_>, key: &str, text: &Spanned<&str>) -> String {
     if text.get_ref().len() > LONGEST_NAME {
         let problem = Problem::BadName { key: key.to_owned(), reason: "is longer than 255 bytes" };
         report.error(
@@ -387,7 +387,11 @@ fn fold(section: &mut Section<'_, '_, '_>, key: &'static str, known: &[Known], a
 }
 
 /// An argument as its readable key takes it.
-fn readable(report: &mut Report<'_>, known: &Known, value: &Spanned<DeValue<'_>>) -> Option<Argument> {
+pub(super) fn readable(
+    report: &mut Report<'_>,
+    known: &Known,
+    value: &Spanned<DeValue<'_>>,
+) -> Option<Argument> {
     let bounds = match known.takes {
         Takes::Duration(min) => Bounds { unit: Unit::Duration, min, max: TEN_YEARS_MS },
         Takes::Size => Bounds { unit: Unit::Size, min: 0, max: i64::MAX.unsigned_abs() },
@@ -398,7 +402,11 @@ fn readable(report: &mut Report<'_>, known: &Known, value: &Spanned<DeValue<'_>>
 }
 
 /// An argument as AMQP clients send it.
-fn on_the_wire(report: &mut Report<'_>, known: &Known, value: &Spanned<DeValue<'_>>) -> Option<Argument> {
+pub(super) fn on_the_wire(
+    report: &mut Report<'_>,
+    known: &Known,
+    value: &Spanned<DeValue<'_>>,
+) -> Option<Argument> {
     if let (Takes::Duration(_) | Takes::Size, DeValue::String(text)) = (known.takes, value.get_ref()) {
         let help = format!("write it as {} = \"{}\" instead", known.key, shown(text));
         report.wrong_type(known.argument, value, "an integer", Some(help));
@@ -430,7 +438,7 @@ fn plain(report: &mut Report<'_>, key: &str, takes: Takes, value: &Spanned<DeVal
 }
 
 /// An argument whose meaning the broker may or may not know.
-fn argument(
+pub(super) fn argument(
     report: &mut Report<'_>,
     key: &str,
     value: &Spanned<DeValue<'_>>,

@@ -12,12 +12,12 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, Diagnostics, Lines, Problem, Source};
-use super::objects;
 use super::quantity::Unit;
 use super::read::{Bounds, OUTSIDE, Report, Section, listed, similar};
 use super::{
     Config, Durability, Identity, Limits, Log, LogFormat, LogLevel, MemoryWatermark, Storage, parse_address,
 };
+use super::{objects, policy};
 
 /// The sections that hold settings, by name and by what messages call them.
 const SETTINGS: &[(&str, &str)] = &[
@@ -29,8 +29,13 @@ const SETTINGS: &[(&str, &str)] = &[
 ];
 
 /// The sections that declare objects, likewise.
-const OBJECTS: &[(&str, &str)] =
-    &[("exchange", "[[exchange]]"), ("queue", "[[queue]]"), ("binding", "[[binding]]")];
+const OBJECTS: &[(&str, &str)] = &[
+    ("exchange", "[[exchange]]"),
+    ("queue", "[[queue]]"),
+    ("binding", "[[binding]]"),
+    ("policy", "[[policy]]"),
+    ("operator_policy", "[[operator_policy]]"),
+];
 
 /// What every line of TOML looks like.
 const SYNTAX_HELP: &str = "write key = value, with texts in double quotes, or [section]";
@@ -90,6 +95,7 @@ pub(super) fn read(source: &Source, report: &mut Report<'_>) -> Config {
     config.storage = storage(settings(document, "storage", report));
     config.identity = identity(settings(document, "identity", report));
     objects::read(document, report, &mut config);
+    policy::read(document, report, &mut config);
     config
 }
 

@@ -1,4 +1,4 @@
-//! The exchanges, queues and bindings that the file declares, in plain types.
+//! The exchanges, queues, bindings and policies that the file declares, in plain types.
 //!
 //! Invariant: what has a readable name in the file stands in [`Arguments`] under its AMQP name and type, so
 //! that an object of the file and one that a client declared compare alike.
@@ -150,6 +150,23 @@ pub struct Binding {
     pub arguments: Arguments,
 }
 
+/// `[[policy]]` or `[[operator_policy]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// 1 to 255 bytes.
+    pub name: String,
+    /// It is an operator policy.
+    pub operator: bool,
+    /// What matches; not compiled yet.
+    pub pattern: Located<String>,
+    /// As RabbitMQ calls it: `all`, `queues`, `classic_queues`, `quorum_queues`, `streams` or `exchanges`.
+    pub apply_to: &'static str,
+    /// The highest that matches is in force.
+    pub priority: i64,
+    /// The settings by the names that RabbitMQ gives them.
+    pub definition: Arguments,
+}
+
 /// How much a file declares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TopologyCounts {
@@ -159,16 +176,20 @@ pub struct TopologyCounts {
     pub queues: usize,
     /// `[[binding]]` entries.
     pub bindings: usize,
+    /// `[[policy]]` and `[[operator_policy]]` entries.
+    pub policies: usize,
 }
 
 impl fmt::Display for TopologyCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counted = |count: usize, noun: &str| match count {
-            1 => format!("1 {noun}"),
-            _ => format!("{count} {noun}s"),
+        let counted = |count: usize, one: &str, many: &str| match count {
+            1 => format!("1 {one}"),
+            _ => format!("{count} {many}"),
         };
-        let Self { exchanges, queues, bindings } = *self;
-        let (exchanges, queues) = (counted(exchanges, "exchange"), counted(queues, "queue"));
-        write!(f, "{exchanges}, {queues}, {}", counted(bindings, "binding"))
+        let Self { exchanges, queues, bindings, policies } = *self;
+        let exchanges = counted(exchanges, "exchange", "exchanges");
+        let queues = counted(queues, "queue", "queues");
+        let bindings = counted(bindings, "binding", "bindings");
+        write!(f, "{exchanges}, {queues}, {bindings}, {}", counted(policies, "policy", "policies"))
     }
 }

@@ -1,8 +1,8 @@
-//! What clients and operators declare: exchanges, queues and bindings.
+//! What clients and operators declare: exchanges, queues, bindings and policies.
 
 use ferrymq_protocol::table::Table;
 
-use super::{ExchangeName, QueueName, RoutingKey};
+use super::{ExchangeName, PolicyDefinition, QueueName, RoutingKey};
 
 /// Who declared an object: what the file declared, an edit of the file may remove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -107,6 +107,8 @@ pub enum Definition {
     Queue(QueueDefinition),
     /// A binding.
     Binding(BindingDefinition),
+    /// A policy.
+    Policy(PolicyDefinition),
 }
 
 /// A change of a vhost's durable definitions, to be made durable before it is answered.

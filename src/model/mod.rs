@@ -7,6 +7,7 @@ mod id;
 mod message;
 mod name;
 mod outcome;
+mod policy;
 
 pub use definition::{
     BindingDefinition, Definition, DefinitionChange, Destination, ExchangeDefinition, ExchangeKind, Origin,
@@ -14,5 +15,6 @@ pub use definition::{
 };
 pub use id::{ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, LogPosition, QueueId, Seq};
 pub use message::{Body, Message, MessageParts, count_queue_bytes, settle_message_bytes};
-pub use name::{ExchangeName, QueueName, RoutingKey, UserName, VhostName};
+pub use name::{ExchangeName, PolicyName, QueueName, RoutingKey, UserName, VhostName};
 pub use outcome::Outcome;
+pub use policy::{ApplyTo, PolicyDefinition, PolicyKind};

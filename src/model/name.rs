@@ -49,6 +49,8 @@ names! {
     ExchangeName,
     /// A queue's name.
     QueueName,
+    /// A policy's name.
+    PolicyName,
     /// A virtual host's name.
     VhostName,
     /// A user's name.

@@ -206,7 +206,12 @@ impl From<Refusal> for Fault {
             | Refusal::InvalidBinding { .. }
             | Refusal::NoReplyConsumer
             | Refusal::ReplyConsumerSet
-            | Refusal::ReplyConsumerAcknowledges => ReplyCode::PreconditionFailed,
+            | Refusal::ReplyConsumerAcknowledges
+            // No method of AMQP sets a policy.
+            | Refusal::InvalidPolicy { .. }
+            | Refusal::NoPolicy
+            | Refusal::PolicyOfFile { .. }
+            | Refusal::PolicyDiffers { .. } => ReplyCode::PreconditionFailed,
             Refusal::ConditionalDelete { .. } | Refusal::NotYet { .. } => ReplyCode::NotImplemented,
         };
         Self::new(code, refusal.to_string())

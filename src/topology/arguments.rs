@@ -10,7 +10,7 @@ use super::refusal::Refusal;
 use crate::model::{QueueDefinition, VhostName};
 
 /// The longest time to live: ten years of 365 days, in milliseconds.
-const MAX_EXPIRY_MS: i64 = 10 * 365 * 86_400 * 1_000;
+pub(super) const MAX_EXPIRY_MS: i64 = 10 * 365 * 86_400 * 1_000;
 
 /// The most priority levels a classic queue may ask for.
 const MAX_PRIORITY: i64 = 255;

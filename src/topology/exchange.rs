@@ -26,6 +26,7 @@ pub(super) const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
 pub(super) struct Exchange {
     pub(super) id: ExchangeId,
     pub(super) definition: Arc<ExchangeDefinition>,
+    /// Where a message goes that the rule leads nowhere, by argument or by policy.
     pub(super) alternate: Option<ExchangeName>,
     /// Bindings of which it is the source.
     pub(super) bindings: usize,
@@ -72,11 +73,11 @@ impl Rule {
 }
 
 impl Exchange {
-    pub(super) fn new(id: ExchangeId, definition: ExchangeDefinition) -> Self {
-        let alternate = match definition.arguments.get(ALTERNATE_EXCHANGE) {
-            Some(name) => name.as_str().map(ExchangeName::from),
-            None => None,
-        };
+    pub(super) fn new(
+        id: ExchangeId,
+        definition: ExchangeDefinition,
+        alternate: Option<ExchangeName>,
+    ) -> Self {
         let rule = Rule::new(definition.kind, &definition.arguments);
         Self { id, definition: Arc::new(definition), alternate, bindings: 0, rule, delays: None }
     }

@@ -1,4 +1,4 @@
-//! Exchanges, bindings and queue names of one vhost, and where a publish goes.
+//! Exchanges, bindings, queue names and policies of one vhost, and where a publish goes.
 //!
 //! In: declarations and deletions from the vhost that owns the one writable [`Topology`].
 //! Out: cheap clones of it, immutable snapshots through which sessions route.
@@ -16,6 +16,7 @@ mod hash;
 mod headers;
 mod map;
 mod name;
+mod policy;
 mod ranked;
 mod recent;
 mod refusal;
@@ -35,6 +36,7 @@ pub use name::{
     REPLY_TO_QUEUE, generated_queue_name, is_generated_queue_name, is_reply_to, reply_to_address,
     reply_to_token, strip_name,
 };
+pub use policy::{AppliedPolicies, apply_to_name, check_pattern, lower_limit, parse_apply_to};
 pub use refusal::Refusal;
 pub use route::{ExchangeId, Features, Recorded, Recorder, Route, Targets};
 pub use topology::{QueueEntry, Topology};

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a refusal is the peer's mistake and carries facts only; `session` alone knows reply codes.
 
-use crate::model::{ExchangeName, QueueName, VhostName};
+use crate::model::{ExchangeName, PolicyName, QueueName, VhostName};
 use thiserror::Error;
 
 /// An operation that was refused and changed nothing. What a field means is plain from the text it stands in.
@@ -96,6 +96,18 @@ pub enum Refusal {
     /// 406.
     #[error("reply consumer cannot acknowledge")]
     ReplyConsumerAcknowledges,
+    /// A policy that cannot be set.
+    #[error("Validation failed\n\n{reason}\n")]
+    InvalidPolicy { reason: String },
+    /// A policy that is not there.
+    #[error("Parameter does not exist")]
+    NoPolicy,
+    /// A policy that only the file can change or remove.
+    #[error("policy '{policy}' is declared in the configuration file, and can only be changed there")]
+    PolicyOfFile { policy: PolicyName },
+    /// A policy of the file that was set otherwise by somebody else.
+    #[error("policy '{policy}' exists already, and was set otherwise")]
+    PolicyDiffers { policy: PolicyName },
     /// 540: a quorum queue cannot tell at once whether the condition holds, which is `if-unused` or `if-empty`.
     #[error(
         "cannot delete queue '{queue}' in vhost '{vhost}'. queue.delete operations with {condition} flag set are not supported by quorum queues"

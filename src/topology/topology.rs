@@ -1,4 +1,4 @@
-//! The topology of one vhost: what exists, and every way to change it.
+//! The topology of one vhost: what exists, and every way to change it but for policies, which have a file of their own.
 //!
 //! Invariants: a clone is an immutable snapshot that shares what later writes do not touch. Every binding's
 //! ends exist; a rule holds exactly the bindings of its exchange. A refused write changes nothing.
@@ -12,6 +12,7 @@ use super::equivalence;
 use super::exchange::{ALTERNATE_EXCHANGE, Exchange, check_arguments, wrong_alternate_type};
 use super::map::{Map, new_map};
 use super::name::{is_generated_queue_name, is_reply_to, is_reserved};
+use super::policy::Policies;
 use super::refusal::Refusal;
 use super::route::ExchangeId;
 use super::target::Target;
@@ -52,6 +53,7 @@ pub struct Topology {
     pub(super) exchanges: Map<ExchangeName, Exchange>,
     pub(super) queues: Map<QueueName, QueueEntry>,
     pub(super) bindings: Bindings,
+    pub(super) policies: Arc<Policies>,
     generation: u64,
     next_exchange: u64,
 }
@@ -65,6 +67,7 @@ impl Topology {
             exchanges: new_map(),
             queues: new_map(),
             bindings: Bindings::new(),
+            policies: Arc::default(),
             generation: 0,
             next_exchange: 0,
         };
@@ -332,10 +335,16 @@ impl Topology {
         Ok(changes)
     }
 
-    fn insert_exchange(&mut self, definition: ExchangeDefinition) {
-        let exchange = Exchange::new(ExchangeId(self.next_exchange), definition);
-        self.next_exchange += 1;
+    /// Sessions are not to rely on routes that they have seen.
+    pub(super) fn routes_changed(&mut self) {
         self.generation += 1;
+    }
+
+    fn insert_exchange(&mut self, definition: ExchangeDefinition) {
+        let alternate = self.alternate_of(&definition);
+        let exchange = Exchange::new(ExchangeId(self.next_exchange), definition, alternate);
+        self.next_exchange += 1;
+        self.routes_changed();
         self.exchanges.insert_mut(exchange.definition.name.clone(), exchange);
     }
 

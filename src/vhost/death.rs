@@ -38,9 +38,8 @@ pub(super) struct DeadLetters {
 }
 
 impl DeadLetters {
-    /// What a queue's arguments say.
-    pub(super) fn of(definition: &QueueDefinition) -> Option<Self> {
-        let text = |name| definition.arguments.get(name).and_then(Value::as_str);
+    /// What is said about a queue, by the names of arguments.
+    pub(super) fn of<'a>(text: impl Fn(&str) -> Option<&'a str>) -> Option<Self> {
         // A name or key that is longer than AMQP has room for cannot be on any exchange or binding.
         let short = |text: &&str| text.len() <= usize::from(u8::MAX);
         let exchange = text("x-dead-letter-exchange").filter(short)?.into();

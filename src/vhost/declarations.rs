@@ -28,6 +28,8 @@ impl Vhost {
                 self.add_exchange(exchange, None, journal).map(Declared::into_changes)
             }
             Definition::Binding(binding) => self.topology.bind(binding, None),
+            // What exists already is looked at again by [`Vhost::apply_policies`].
+            Definition::Policy(policy) => self.topology.set_policy(policy),
             Definition::Queue(queue) => self.insert_queue(queue, None, journal).map(Declared::into_changes),
         }
     }
@@ -249,6 +251,7 @@ impl Vhost {
                 self.exchanges.insert(id, ExchangeCounters::default());
             }
         }
+        self.sweep.note(&changes);
         effects.topology_changed = true;
         effects.definitions.extend(changes.into_durable());
     }
@@ -264,7 +267,8 @@ impl Vhost {
         let declared = self.topology.declare_queue(definition, id, owner)?;
         if let (Declared::Created(_), Some(entry)) = (&declared, self.topology.queue(name.as_str())) {
             self.next_queue += 1;
-            let mut slot = QueueSlot::new(id, Arc::clone(&entry.definition));
+            let policies = self.topology.policies_of_queue(&entry.definition);
+            let mut slot = QueueSlot::new(id, Arc::clone(&entry.definition), policies);
             if slot.durable {
                 journal.entries.push(Entry::Created { queue: id, name });
             }

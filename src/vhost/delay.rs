@@ -20,7 +20,7 @@ use crate::model::{
     QueueName, Seq,
 };
 use crate::queue::{Kept, Moment, Terms};
-use crate::topology::{Changes, DELAY, Declared, ExchangeId, Features, Refusal, delay_of};
+use crate::topology::{AppliedPolicies, Changes, DELAY, Declared, ExchangeId, Features, Refusal, delay_of};
 
 /// A message that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl Vhost {
             arguments: Table::default(),
             origin: Origin::System,
         });
-        let mut slot = QueueSlot::new(id, definition);
+        let mut slot = QueueSlot::new(id, definition, AppliedPolicies::default());
         slot.queue.set_keeps_dead(true);
         match kept {
             Some(kept) => slot.queue.recover(kept.messages, kept.next),
@@ -162,7 +162,7 @@ fn waited(message: &Message) -> Message {
         properties: properties.as_deref().unwrap_or(message.properties()),
         persistent: message.persistent(),
     };
-    Message::new(parts, message.body().clone())
+    message.with_parts(parts)
 }
 
 fn told(message: &Message) -> Option<BytesMut> {

@@ -18,6 +18,7 @@ mod history;
 mod journal;
 mod lifecycle;
 mod operator;
+mod policies;
 mod recovery;
 mod settings;
 mod slot;

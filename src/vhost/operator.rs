@@ -11,7 +11,7 @@ use super::Effects;
 use super::state::Vhost;
 use crate::model::{
     BindingDefinition, Definition, DefinitionChange, Destination, ExchangeDefinition, ExchangeName, Origin,
-    QueueDefinition, QueueId, QueueName, RoutingKey,
+    PolicyDefinition, PolicyKind, PolicyName, QueueDefinition, QueueId, QueueName, RoutingKey,
 };
 use crate::topology::{QueueEntry, Refusal, Topology};
 
@@ -24,6 +24,8 @@ pub struct OperatorTopology {
     pub queues: Vec<QueueDefinition>,
     /// Bindings between these and whatever else exists.
     pub bindings: Vec<BindingDefinition>,
+    /// Policies of both kinds; no name occurs twice among those of a kind.
+    pub policies: Vec<PolicyDefinition>,
 }
 
 /// Which declaration of the file: its place in the list of its kind.
@@ -35,6 +37,8 @@ pub enum Declaration {
     Queue(usize),
     /// In [`OperatorTopology::bindings`].
     Binding(usize),
+    /// In [`OperatorTopology::policies`].
+    Policy(usize),
 }
 
 /// A declaration that cannot be brought into force.
@@ -75,6 +79,7 @@ impl Vhost {
         }
         self.remove_all(gone, effects, &mut report);
         self.declare_all(wanted, effects, &mut report);
+        self.apply_policies(effects);
         self.dispatch_dirty(effects);
         Ok(report)
     }
@@ -84,6 +89,7 @@ impl Vhost {
         let exchanges: HashSet<&ExchangeName> =
             wanted.exchanges.iter().map(|exchange| &exchange.name).collect();
         let queues: HashSet<&QueueName> = wanted.queues.iter().map(|queue| &queue.name).collect();
+        let policies: HashSet<_> = wanted.policies.iter().map(|policy| (policy.kind, &policy.name)).collect();
         let mut bindings: HashMap<_, Vec<&Table>> = HashMap::new();
         for binding in &wanted.bindings {
             bindings.entry(identity(binding)).or_default().push(&binding.arguments);
@@ -114,6 +120,12 @@ impl Vhost {
                 .filter(|exchange| of_config(exchange.origin) && !exchanges.contains(&exchange.name))
                 .map(|exchange| exchange.name.clone())
                 .collect(),
+            policies: self
+                .topology
+                .policies()
+                .filter(|policy| of_config(policy.origin) && !policies.contains(&(policy.kind, &policy.name)))
+                .map(|policy| (policy.kind, policy.name.clone()))
+                .collect(),
         }
     }
 
@@ -140,6 +152,12 @@ impl Vhost {
             self.remove_queue(&name, effects);
             report.removed.push(format!("queue '{name}'"));
         }
+        for (kind, name) in gone.policies {
+            if let Ok(changes) = self.topology.delete_policy(kind, name.as_str(), Origin::Config) {
+                report.removed.push(policy_in_words(kind, &name));
+                self.record(changes, effects);
+            }
+        }
         for name in gone.exchanges {
             match self.delete_exchange(&name, true, effects) {
                 Ok(_) => report.removed.push(format!("exchange '{name}'")),
@@ -153,10 +171,12 @@ impl Vhost {
         let exchanges = wanted.exchanges.iter().cloned().map(Definition::Exchange);
         let queues = wanted.queues.iter().cloned().map(Definition::Queue);
         let bindings = wanted.bindings.iter().cloned().map(Definition::Binding);
-        for definition in exchanges.chain(queues).chain(bindings) {
+        let policies = wanted.policies.iter().cloned().map(Definition::Policy);
+        // Policies first: what is created begins with the settings it will have.
+        for definition in policies.chain(exchanges).chain(queues).chain(bindings) {
             let queue = match &definition {
                 Definition::Queue(queue) => Some(queue.name.clone()),
-                Definition::Exchange(_) | Definition::Binding(_) => None,
+                Definition::Exchange(_) | Definition::Binding(_) | Definition::Policy(_) => None,
             };
             let changes =
                 self.declare(definition, &mut effects.journal).expect("the rehearsal met no refusal");
@@ -176,6 +196,7 @@ struct Gone {
     bindings: Vec<BindingDefinition>,
     queues: Vec<QueueName>,
     exchanges: Vec<ExchangeName>,
+    policies: Vec<(PolicyKind, PolicyName)>,
 }
 
 /// Removes and declares everything on a copy and collects what is refused. What is still in use is not removed
@@ -192,6 +213,10 @@ fn rehearse(mut topology: Topology, gone: &Gone, wanted: &OperatorTopology) -> V
         // An exchange that is still bound stays, here as there.
         let _ = topology.delete_exchange(name.as_str(), true);
     }
+    for (kind, name) in &gone.policies {
+        // It is there and of the file.
+        let _ = topology.delete_policy(*kind, name.as_str(), Origin::Config);
+    }
     let mut conflicts = Vec::new();
     let mut note = |declaration, result: Result<(), Refusal>| {
         conflicts.extend(result.err().map(|refusal| Conflict { declaration, refusal }));
@@ -207,6 +232,9 @@ fn rehearse(mut topology: Topology, gone: &Gone, wanted: &OperatorTopology) -> V
     for (place, binding) in wanted.bindings.iter().enumerate() {
         note(Declaration::Binding(place), topology.bind(binding.clone(), None).map(drop));
     }
+    for (place, policy) in wanted.policies.iter().enumerate() {
+        note(Declaration::Policy(place), topology.set_policy(policy.clone()).map(drop));
+    }
     conflicts
 }
 
@@ -215,11 +243,19 @@ fn identity(binding: &BindingDefinition) -> (&ExchangeName, &Destination, &Routi
     (&binding.source, &binding.destination, &binding.routing_key)
 }
 
+fn policy_in_words(kind: PolicyKind, name: &PolicyName) -> String {
+    match kind {
+        PolicyKind::User => format!("policy '{name}'"),
+        PolicyKind::Operator => format!("operator policy '{name}'"),
+    }
+}
+
 fn in_words(change: &DefinitionChange) -> String {
     let (DefinitionChange::Put(definition) | DefinitionChange::Delete(definition)) = change;
     match definition {
         Definition::Exchange(exchange) => format!("exchange '{}'", exchange.name),
         Definition::Queue(queue) => format!("queue '{}'", queue.name),
+        Definition::Policy(policy) => policy_in_words(policy.kind, &policy.name),
         Definition::Binding(BindingDefinition { source, destination, routing_key, .. }) => {
             match destination {
                 Destination::Queue(queue) => {

@@ -20,7 +20,7 @@ use crate::topology::Refusal;
 /// What is there at start.
 #[derive(Debug)]
 pub struct Restored {
-    /// The durable definitions: exchanges before queues before bindings.
+    /// The durable definitions: exchanges before queues before bindings, and policies anywhere.
     pub definitions: Vec<Definition>,
     /// What durable queues kept, by name.
     pub queues: FxHashMap<QueueName, RestoredQueue>,
@@ -96,7 +96,10 @@ impl Vhost {
         let mut vhost = Self::new(name, options, next_queue);
         vhost.set_time(now);
         let mut report = RestoreReport::default();
-        for definition in definitions {
+        // Policies first: what comes after them begins with the settings it will have.
+        let is_policy = |definition: &Definition| matches!(definition, Definition::Policy(_));
+        let (policies, objects): (Vec<_>, Vec<_>) = definitions.into_iter().partition(is_policy);
+        for definition in policies.into_iter().chain(objects) {
             let result = match &definition {
                 Definition::Queue(queue) if queues.contains_key(&queue.name) => {
                     let kept = queues.remove(&queue.name).expect("it was just seen");
@@ -137,7 +140,8 @@ impl Vhost {
         let name = definition.name.clone();
         self.topology.declare_queue(definition, kept.id, None)?;
         let entry = self.topology.queue(name.as_str()).expect("it was just declared");
-        let mut slot = QueueSlot::new(kept.id, Arc::clone(&entry.definition));
+        let policies = self.topology.policies_of_queue(&entry.definition);
+        let mut slot = QueueSlot::new(kept.id, Arc::clone(&entry.definition), policies);
         slot.queue.recover(kept.messages, kept.next);
         self.calendar.arm(&mut slot);
         self.calendar.renew(&mut slot);

@@ -1,7 +1,7 @@
-//! What a queue does with its messages: its arguments, read once.
+//! What a queue does with its messages: its arguments and the policies in force for it, read once.
 //!
-//! Invariant: whatever has been accepted means something here; what an argument does not say is what RabbitMQ does
-//! without it.
+//! Invariant: whatever has been accepted means something here; what neither an argument nor a policy says is what
+//! RabbitMQ does without it. Where both say something, the rule is RabbitMQ's, and stands here.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use ferrymq_protocol::table::{Table, Value};
 
 use super::death::DeadLetters;
 use crate::model::QueueDefinition;
-use crate::topology::QueueType;
+use crate::topology::{AppliedPolicies, QueueType, lower_limit};
 
 /// What happens to a message that a full queue has no room for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub enum Overflow {
     RejectPublishDlx,
 }
 
-/// What a queue's arguments amount to.
+/// What a queue's arguments and policies amount to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// How long a message stays at most, in milliseconds, unless its own expiration is shorter.
@@ -49,50 +49,119 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// What the arguments of an accepted declaration say.
+    /// What the arguments of an accepted declaration and the policies in force say.
     #[must_use]
-    pub(super) fn of(definition: &QueueDefinition) -> Self {
-        let arguments = &definition.arguments;
-        let number = |name| number(arguments, name);
+    pub(super) fn of(definition: &QueueDefinition, policies: AppliedPolicies<'_>) -> Self {
+        let said = Said { arguments: &definition.arguments, policies };
+        let quorum = QueueType::of(&definition.arguments) == QueueType::Quorum;
         Self {
-            message_ttl: number("x-message-ttl"),
-            expires: number("x-expires"),
-            max_length: number("x-max-length"),
-            max_length_bytes: number("x-max-length-bytes"),
-            overflow: match arguments.get("x-overflow").and_then(Value::as_str) {
-                Some("reject-publish") => Overflow::RejectPublish,
-                Some("reject-publish-dlx") => Overflow::RejectPublishDlx,
-                _ => Overflow::DropHead,
-            },
-            max_priority: number("x-max-priority").and_then(|levels| u8::try_from(levels).ok()),
-            single_active_consumer: arguments.get("x-single-active-consumer") == Some(&Value::Boolean(true)),
-            // A negative limit is none.
-            delivery_limit: number("x-delivery-limit"),
-            dead_letters: DeadLetters::of(definition).map(Arc::new),
-            tells_failures: QueueType::of(arguments) == QueueType::Quorum,
+            message_ttl: said.lower("x-message-ttl"),
+            expires: said.lower("x-expires"),
+            max_length: said.lower("x-max-length"),
+            max_length_bytes: said.lower("x-max-length-bytes"),
+            overflow: said.overflow(quorum),
+            // Neither of these can be set by a policy.
+            max_priority: said.argument("x-max-priority").and_then(|levels| u8::try_from(levels).ok()),
+            single_active_consumer: definition.arguments.get("x-single-active-consumer")
+                == Some(&Value::Boolean(true)),
+            delivery_limit: said.delivery_limit(),
+            dead_letters: DeadLetters::of(|name| said.argument_or_policy(name)).map(Arc::new),
+            tells_failures: quorum,
         }
     }
 }
 
-/// A number that is there and not negative.
-fn number(arguments: &Table, name: &str) -> Option<u64> {
-    arguments.get(name).and_then(Value::as_integer).and_then(|number| u64::try_from(number).ok())
+/// What is said about a queue. Settings have the names of arguments here; policies leave out the `x-`.
+struct Said<'a> {
+    arguments: &'a Table,
+    policies: AppliedPolicies<'a>,
+}
+
+impl<'a> Said<'a> {
+    fn policy(&self, name: &str) -> Option<&'a Value> {
+        self.policies.get(name.strip_prefix("x-")?)
+    }
+
+    /// A number that is an argument and not negative.
+    fn argument(&self, name: &str) -> Option<u64> {
+        not_negative(self.arguments.get(name))
+    }
+
+    /// The lower of two numbers.
+    fn lower(&self, name: &str) -> Option<u64> {
+        match (self.argument(name), not_negative(self.policy(name))) {
+            (Some(argument), Some(policy)) => Some(argument.min(policy)),
+            (argument, policy) => argument.or(policy),
+        }
+    }
+
+    fn argument_or_policy(&self, name: &str) -> Option<&'a str> {
+        self.arguments.get(name).or_else(|| self.policy(name)).and_then(Value::as_str)
+    }
+
+    /// The argument of a classic queue wins, and the policy of a quorum queue, which cannot reject and dead-letter at
+    /// once.
+    fn overflow(&self, quorum: bool) -> Overflow {
+        const OVERFLOW: &str = "x-overflow";
+        let chosen = if quorum {
+            self.policy(OVERFLOW).or_else(|| self.arguments.get(OVERFLOW)).and_then(Value::as_str)
+        } else {
+            self.argument_or_policy(OVERFLOW)
+        };
+        match chosen {
+            Some("reject-publish") => Overflow::RejectPublish,
+            Some("reject-publish-dlx") if !quorum => Overflow::RejectPublishDlx,
+            _ => Overflow::DropHead,
+        }
+    }
+
+    /// The lower limit, unless one of the two is negative, which is none.
+    fn delivery_limit(&self) -> Option<u64> {
+        const DELIVERY_LIMIT: &str = "x-delivery-limit";
+        let integer = |value: Option<&Value>| value.and_then(Value::as_integer);
+        let limit = match (integer(self.arguments.get(DELIVERY_LIMIT)), integer(self.policy(DELIVERY_LIMIT)))
+        {
+            (Some(argument), Some(policy)) => lower_limit(argument, policy),
+            (argument, policy) => argument.or(policy)?,
+        };
+        u64::try_from(limit).ok()
+    }
+}
+
+fn not_negative(value: Option<&Value>) -> Option<u64> {
+    value.and_then(Value::as_integer).and_then(|number| u64::try_from(number).ok())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Origin, QueueName};
+    use crate::model::{ApplyTo, Origin, PolicyDefinition, PolicyKind, QueueName};
 
     fn settings(arguments: Table) -> Settings {
-        Settings::of(&QueueDefinition {
+        with_policies(arguments, None, None)
+    }
+
+    fn with_policies(arguments: Table, user: Option<Table>, operator: Option<Table>) -> Settings {
+        let queue = QueueDefinition {
             name: QueueName::from("q"),
             durable: true,
             exclusive: false,
             auto_delete: false,
             arguments,
             origin: Origin::Client,
-        })
+        };
+        let policy = |kind, definition| PolicyDefinition {
+            name: "p".into(),
+            kind,
+            pattern: String::new(),
+            apply_to: ApplyTo::All,
+            priority: 0,
+            definition,
+            origin: Origin::Client,
+        };
+        let user = user.map(|definition| policy(PolicyKind::User, definition));
+        let operator = operator.map(|definition| policy(PolicyKind::Operator, definition));
+        Settings::of(&queue, AppliedPolicies { user: user.as_ref(), operator: operator.as_ref() })
     }
 
     #[test]
@@ -114,5 +183,123 @@ mod tests {
         };
         assert_eq!(settings(arguments), expected);
         assert_eq!(settings(Table::new()), Settings::default());
+    }
+
+    /// The settings of a queue of this type that has `name` as an argument, in its policy, and in its operator policy.
+    fn said(kind: &str, name: &str, values: [Option<Value>; 3]) -> Settings {
+        let [argument, user, operator] = values;
+        let table = |name: &str, value| Table::from_pairs([(name, value)]).unwrap();
+        let mut arguments = argument.map(|value| table(&format!("x-{name}"), value)).unwrap_or_default();
+        arguments.insert("x-queue-type", kind).unwrap();
+        with_policies(
+            arguments,
+            user.map(|value| table(name, value)),
+            operator.map(|value| table(name, value)),
+        )
+    }
+
+    #[test]
+    fn the_lowest_number_counts() {
+        type Read = fn(&Settings) -> Option<u64>;
+        let numbers: [(&str, Read); 4] = [
+            ("message-ttl", |settings| settings.message_ttl),
+            ("expires", |settings| settings.expires),
+            ("max-length", |settings| settings.max_length),
+            ("max-length-bytes", |settings| settings.max_length_bytes),
+        ];
+        for (name, read) in numbers {
+            for kind in ["classic", "quorum"] {
+                for (argument, user, operator, expected) in [
+                    (Some(7), None, None, Some(7)),
+                    (None, Some(7), None, Some(7)),
+                    (None, None, Some(7), Some(7)),
+                    (Some(5), Some(7), None, Some(5)),
+                    (Some(7), Some(5), None, Some(5)),
+                    (Some(7), Some(8), Some(5), Some(5)),
+                    (Some(5), Some(8), Some(7), Some(5)),
+                    (Some(8), Some(5), Some(7), Some(5)),
+                    (None, None, None, None),
+                ] {
+                    let values = [argument, user, operator].map(|value: Option<u8>| value.map(Value::U8));
+                    assert_eq!(read(&said(kind, name, values)), expected, "{kind} {name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_delivery_limit_is_lifted_by_nobody_alone() {
+        for (argument, user, operator, expected) in [
+            (Some(5), Some(3), None, Some(3)),
+            (Some(3), Some(5), None, Some(3)),
+            (Some(-1), Some(5), None, Some(5)),
+            (Some(5), Some(-1), None, Some(5)),
+            (Some(-1), Some(-1), None, None),
+            (None, Some(-1), None, None),
+            (None, Some(-1), Some(4), Some(4)),
+            (Some(-1), None, None, None),
+        ] {
+            let values = [argument, user, operator].map(|value| value.map(Value::I64));
+            assert_eq!(said("quorum", "delivery-limit", values).delivery_limit, expected);
+        }
+    }
+
+    #[test]
+    fn what_a_full_queue_does_is_the_arguments_word_or_the_policys_by_type() {
+        use Overflow::{DropHead, RejectPublish, RejectPublishDlx};
+        let (drop, reject, dlx) = (Some("drop-head"), Some("reject-publish"), Some("reject-publish-dlx"));
+        for (argument, user, operator, classic, quorum) in [
+            (None, None, None, DropHead, DropHead),
+            (reject, drop, None, RejectPublish, DropHead),
+            (drop, reject, None, DropHead, RejectPublish),
+            (None, drop, reject, RejectPublish, RejectPublish),
+            (drop, drop, reject, DropHead, RejectPublish),
+            (None, dlx, None, RejectPublishDlx, DropHead),
+            (reject, dlx, None, RejectPublish, DropHead),
+            (dlx, None, None, RejectPublishDlx, DropHead),
+        ] {
+            let of = |kind| {
+                let values = [argument, user, operator].map(|value| value.map(Value::from));
+                said(kind, "overflow", values).overflow
+            };
+            assert_eq!(
+                (of("classic"), of("quorum")),
+                (classic, quorum),
+                "{argument:?} {user:?} {operator:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_argument_says_where_dead_letters_go_before_a_policy_does() {
+        let told = |settings: Settings| {
+            settings.dead_letters.map(|to| {
+                (
+                    to.exchange.to_string(),
+                    to.routing_key.as_ref().map(ToString::to_string).unwrap_or_default(),
+                )
+            })
+        };
+        let policy =
+            Table::new().with("dead-letter-exchange", "theirs").with("dead-letter-routing-key", "their-key");
+        let mine = Table::new().with("x-dead-letter-exchange", "mine");
+        let keyed = mine.clone().with("x-dead-letter-routing-key", "my-key");
+        for (arguments, expected) in [
+            (Table::new(), ("theirs", "their-key")),
+            // Each of the two by itself, as in RabbitMQ.
+            (mine, ("mine", "their-key")),
+            (keyed, ("mine", "my-key")),
+        ] {
+            let settings = with_policies(arguments, Some(policy.clone()), None);
+            assert_eq!(told(settings), Some((expected.0.to_owned(), expected.1.to_owned())));
+        }
+        let key_only = Table::new().with("dead-letter-routing-key", "k");
+        assert_eq!(told(with_policies(Table::new(), Some(key_only), None)), None);
+    }
+
+    #[test]
+    fn what_shapes_a_queue_is_its_arguments_alone() {
+        let policy = Table::new().with("max-priority", 5_i64).with("single-active-consumer", true);
+        assert_eq!(with_policies(Table::new(), Some(policy), None), Settings::default());
     }
 }

@@ -1,12 +1,16 @@
 //! A queue as its vhost has it: its state, and what was declared.
 //!
-//! Invariant: the settings are those of the definition.
+//! Invariant: the settings are those of the definition and of the policies in force, or the queue stands in the sweep
+//! that will make them so.
 
 use std::sync::Arc;
 
+use super::Effects;
 use super::settings::Settings;
+use super::state::Vhost;
 use crate::model::{ExchangeName, QueueDefinition, QueueId, QueueName};
 use crate::queue::{Moment, Queue};
+use crate::topology::AppliedPolicies;
 
 /// What a queue is kept for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +44,8 @@ pub(super) struct QueueSlot {
 }
 
 impl QueueSlot {
-    pub(super) fn new(id: QueueId, definition: Arc<QueueDefinition>) -> Self {
-        let settings = Settings::of(&definition);
+    pub(super) fn new(id: QueueId, definition: Arc<QueueDefinition>, policies: AppliedPolicies<'_>) -> Self {
+        let settings = Settings::of(&definition, policies);
         let mut queue = Queue::new(id);
         queue.set_keeps_dead(settings.dead_letters.is_some());
         Self {
@@ -56,5 +60,16 @@ impl QueueSlot {
             counted_bytes: 0,
             counted_unstored: 0,
         }
+    }
+}
+
+impl Vhost {
+    /// Acts on new settings of a queue that exists: called once for each queue whose settings a policy has changed.
+    pub(super) fn settings_changed(&mut self, id: QueueId, _effects: &mut Effects) {
+        let Some(slot) = self.queues.get_mut(&id) else { return };
+        slot.queue.set_keeps_dead(slot.settings.dead_letters.is_some());
+        // As RabbitMQ has it, the time of an unused queue begins anew.
+        self.calendar.renew(slot);
+        self.mark_dirty(id);
     }
 }

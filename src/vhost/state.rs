@@ -13,6 +13,7 @@ use super::counters::ExchangeCounters;
 use super::delay;
 use super::expiry::{self, Calendar};
 use super::history::Histories;
+use super::policies::Sweep;
 use super::slot::{Keeper, QueueSlot};
 use super::{Command, Effects, Event, Publish, Reply, ReplyToken, Request, Settlement};
 use crate::model::{
@@ -56,6 +57,8 @@ pub struct Vhost {
     /// Queues to dispatch before the turn ends.
     pub(super) dirty: Vec<QueueId>,
     pub(super) releases: VecDeque<Release>,
+    /// What may have to follow a change of policies.
+    pub(super) sweep: Sweep,
     pub(super) calendar: Calendar,
     pub(super) cache: Cache,
     /// Gets whose messages are being read, by queue.
@@ -90,6 +93,7 @@ impl Vhost {
             cancelled: Vec::new(),
             dirty: Vec::new(),
             releases: VecDeque::new(),
+            sweep: Sweep::default(),
             calendar: Calendar::default(),
             cache: Cache::default(),
             waiting: FxHashMap::default(),
@@ -166,6 +170,7 @@ impl Vhost {
         self.calendar.begin_turn();
         self.release_slice(effects);
         self.keep_calendar(effects);
+        self.sweep_slice(effects);
         self.dispatch_dirty(effects);
         effects.more_work |= !self.releases.is_empty();
     }

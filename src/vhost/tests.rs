@@ -5,6 +5,7 @@ mod delay;
 mod expiry;
 mod history;
 mod paging;
+mod policies;
 mod storing;
 
 use bytes::Bytes;
@@ -515,6 +516,7 @@ mod operator {
                     origin: Origin::Config,
                 })
                 .collect(),
+            policies: Vec::new(),
         }
     }
 

@@ -21,8 +21,8 @@ fn uncommented() -> String {
 }
 
 fn without_topology(config: Config) -> Config {
-    let (exchanges, queues, bindings) = (Vec::new(), Vec::new(), Vec::new());
-    Config { exchanges, queues, bindings, source: Source::default(), ..config }
+    let (exchanges, queues, bindings, policies) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    Config { exchanges, queues, bindings, policies, source: Source::default(), ..config }
 }
 
 #[test]
@@ -34,7 +34,10 @@ fn as_shipped_it_sets_nothing() {
 #[test]
 fn every_option_shows_its_default() {
     let config = load(&uncommented()).unwrap_or_else(|errors| panic!("{errors}"));
-    assert_eq!(config.topology_counts(), TopologyCounts { exchanges: 1, queues: 2, bindings: 3 });
+    assert_eq!(
+        config.topology_counts(),
+        TopologyCounts { exchanges: 1, queues: 2, bindings: 3, policies: 2 }
+    );
     assert_eq!(without_topology(config), Config::default());
 }
 

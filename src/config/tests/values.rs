@@ -209,11 +209,76 @@ match = "any-with-x"
 }
 
 #[test]
+fn every_key_of_a_policy_arrives() {
+    let config = load(
+        r#"
+[[policy]]
+name = "amq.lazy"
+pattern = '^(?!amq\.)'
+apply_to = "classic_queues"
+priority = -3
+message_ttl = "1 min"
+expires = "1 h"
+max_length = 5
+max_length_bytes = "1 KiB"
+overflow = "reject-publish"
+dead_letter_exchange = "dlx"
+dead_letter_routing_key = "k"
+alternate_exchange = "lost"
+delivery_limit = -1
+definition = { ha-mode = "all", ha-params = [1], queue-mode = "lazy", max-age = "7D" }
+
+[[operator_policy]]
+name = "amq.lazy"
+pattern = "" # every name
+definition = { message-ttl = 7, target-group-size = 3 }
+"#,
+    )
+    .unwrap();
+    let settings = [
+        ("message-ttl", Argument::Integer(60_000)),
+        ("expires", Argument::Integer(3_600_000)),
+        ("max-length", Argument::Integer(5)),
+        ("max-length-bytes", Argument::Integer(1024)),
+        ("overflow", text("reject-publish")),
+        ("dead-letter-exchange", text("dlx")),
+        ("dead-letter-routing-key", text("k")),
+        ("alternate-exchange", text("lost")),
+        ("delivery-limit", Argument::Integer(-1)),
+        ("ha-mode", text("all")),
+        ("ha-params", Argument::List(vec![Argument::Integer(1)])),
+        ("queue-mode", text("lazy")),
+        ("max-age", text("7D")),
+    ];
+    let users = Policy {
+        name: "amq.lazy".into(),
+        operator: false,
+        pattern: Located { line: 4, value: "^(?!amq\\.)".into() },
+        apply_to: "classic_queues",
+        priority: -3,
+        definition: arguments(settings),
+    };
+    let operators = Policy {
+        name: "amq.lazy".into(),
+        operator: true,
+        pattern: Located { line: 20, value: String::new() },
+        apply_to: "all",
+        priority: 0,
+        definition: arguments([
+            ("message-ttl", Argument::Integer(7)),
+            ("target-group-size", Argument::Integer(3)),
+        ]),
+    };
+    let expected = [Located { line: 2, value: users }, Located { line: 18, value: operators }];
+    assert_eq!(config.policies, expected);
+}
+
+#[test]
 fn an_exchange_and_a_queue_may_share_a_name_and_bind_what_clients_declare() {
     let file = "[[exchange]]\nname = \"a\"\n[[queue]]\nname = \"a\"\n[[binding]]\nsource = \"theirs\"\nqueue = \"a\"";
     assert_eq!(
         load(file).unwrap().topology_counts(),
-        TopologyCounts { exchanges: 1, queues: 1, bindings: 1 }
+        TopologyCounts { exchanges: 1, queues: 1, bindings: 1, policies: 0 }
     );
 }
 

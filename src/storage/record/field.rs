@@ -1,4 +1,4 @@
-//! Fields of stored records: short strings, flags and field tables.
+//! Fields of stored records: strings, flags and field tables.
 //!
 //! Invariant: reading never panics and never allocates by a stored number.
 
@@ -36,13 +36,27 @@ impl<'a> Reader<'a> {
         Ok(std::array::from_fn(|at| bits >> at & 1 == 1))
     }
 
+    /// A text behind four bytes of length.
+    pub(super) fn long(&mut self) -> Result<&'a str, RecordError> {
+        std::str::from_utf8(self.behind_length()?).map_err(|_| RecordError::NotUtf8)
+    }
+
     /// A field table behind four bytes of length.
     pub(super) fn table(&mut self) -> Result<Table, RecordError> {
-        let (length, rest) = self.0.split_first_chunk::<4>().ok_or(RecordError::Truncated)?;
-        let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| RecordError::Truncated)?;
-        self.0 = rest;
-        let table = TableRef::parse(self.take(length)?).map_err(RecordError::Arguments)?;
+        let table = TableRef::parse(self.behind_length()?).map_err(RecordError::Arguments)?;
         Ok(table.to_owned())
+    }
+
+    /// So many bytes.
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], RecordError> {
+        let (array, rest) = self.0.split_first_chunk().ok_or(RecordError::Truncated)?;
+        self.0 = rest;
+        Ok(*array)
+    }
+
+    fn behind_length(&mut self) -> Result<&'a [u8], RecordError> {
+        let length = u32::from_be_bytes(self.array()?);
+        self.take(usize::try_from(length).map_err(|_| RecordError::Truncated)?)
     }
 
     pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8], RecordError> {
@@ -59,6 +73,13 @@ impl<'a> Reader<'a> {
 
 pub(super) fn put_short(text: &str, out: &mut Vec<u8>) {
     out.push(u8::try_from(text.len()).expect("a name or key is at most 255 bytes"));
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// A text of any length below 4 GiB.
+pub(super) fn put_long(text: &str, out: &mut Vec<u8>) {
+    let length = u32::try_from(text.len()).expect("what is stored is far below 4 GiB");
+    out.extend_from_slice(&length.to_be_bytes());
     out.extend_from_slice(text.as_bytes());
 }
 

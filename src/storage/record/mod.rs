@@ -7,6 +7,7 @@
 mod binding;
 mod exchange;
 mod field;
+mod policy;
 mod queue;
 
 use ferrymq_protocol::DecodeError;
@@ -15,10 +16,11 @@ use thiserror::Error;
 use self::field::{Reader, put_short};
 use crate::model::{Definition, DefinitionChange, Origin, VhostName};
 
-/// First byte of a key: 1, 2 and 3 are exchanges, queues and bindings, which is also the order of reading.
+/// First byte of a key: exchanges, queues, bindings and policies, which is also the order of reading.
 const EXCHANGE: u8 = 1;
 const QUEUE: u8 = 2;
 const BINDING: u8 = 3;
+const POLICY: u8 = 4;
 
 /// A change of one record, encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +100,11 @@ fn key(vhost: &VhostName, definition: &Definition) -> Vec<u8> {
             put_short(vhost.as_str(), &mut key);
             binding::put_key(binding, &mut key);
         }
+        Definition::Policy(policy) => {
+            key.push(POLICY);
+            put_short(vhost.as_str(), &mut key);
+            policy::put_key(policy, &mut key);
+        }
     }
     key
 }
@@ -108,6 +115,7 @@ fn value(definition: &Definition) -> Vec<u8> {
         Definition::Exchange(exchange) => exchange::put_value(exchange, &mut value),
         Definition::Queue(queue) => queue::put_value(queue, &mut value),
         Definition::Binding(binding) => binding::put_value(binding, &mut value),
+        Definition::Policy(policy) => policy::put_value(policy, &mut value),
     }
     value
 }
@@ -122,6 +130,7 @@ pub(super) fn decode(key_bytes: &[u8], value: &[u8]) -> Result<(VhostName, Defin
         EXCHANGE => Definition::Exchange(exchange::read(&mut of_key, &mut of_value)?),
         QUEUE => Definition::Queue(queue::read(&mut of_key, &mut of_value)?),
         BINDING => Definition::Binding(binding::read(&mut of_key, &mut of_value)?),
+        POLICY => Definition::Policy(policy::read(&mut of_key, &mut of_value)?),
         tag => return Err(RecordError::UnknownTag { what: "kind of definition", tag }),
     };
     of_value.finish()?;

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    BindingDefinition, Destination, ExchangeDefinition, ExchangeKind, ExchangeName, QueueDefinition,
-    QueueName, RoutingKey,
+    ApplyTo, BindingDefinition, Destination, ExchangeDefinition, ExchangeKind, ExchangeName,
+    PolicyDefinition, PolicyKind, PolicyName, QueueDefinition, QueueName, RoutingKey,
 };
 
 fn name() -> impl Strategy<Value = String> {
@@ -86,9 +86,35 @@ fn any_binding() -> impl Strategy<Value = Definition> {
     )
 }
 
+fn any_policy() -> impl Strategy<Value = Definition> {
+    let kinds = prop_oneof![Just(PolicyKind::User), Just(PolicyKind::Operator)];
+    let objects = prop_oneof![
+        Just(ApplyTo::All),
+        Just(ApplyTo::Queues),
+        Just(ApplyTo::ClassicQueues),
+        Just(ApplyTo::QuorumQueues),
+        Just(ApplyTo::Streams),
+        Just(ApplyTo::Exchanges),
+    ];
+    (name(), kinds, "\\PC{0,400}", objects, any::<i64>(), table(), any_origin()).prop_map(
+        |(name, kind, pattern, apply_to, priority, definition, origin)| {
+            let name = PolicyName::from(&*name);
+            Definition::Policy(PolicyDefinition {
+                name,
+                kind,
+                pattern,
+                apply_to,
+                priority,
+                definition,
+                origin,
+            })
+        },
+    )
+}
+
 /// Any definition that can be stored.
 pub(in crate::storage) fn any_definition() -> impl Strategy<Value = Definition> {
-    prop_oneof![any_exchange(), any_queue(), any_binding()]
+    prop_oneof![any_exchange(), any_queue(), any_binding(), any_policy()]
 }
 
 fn encoded(vhost: &VhostName, definition: &Definition) -> (Vec<u8>, Vec<u8>) {
@@ -185,6 +211,19 @@ fn the_stored_bytes_of_version_1_never_change() {
     let (key, value) = encoded(&VhostName::from("/"), &binding);
     assert_eq!(key, b"\x03\x01/\x01x\x01\x01q\x03k.#\x01\0\0\0\0");
     assert_eq!(value, b"\x01\x03\0\0\0\0");
+
+    let policy = Definition::Policy(PolicyDefinition {
+        name: PolicyName::from("p"),
+        kind: PolicyKind::Operator,
+        pattern: "^q".to_owned(),
+        apply_to: ApplyTo::QuorumQueues,
+        priority: -2,
+        definition: Table::new().with("a", true),
+        origin: Origin::Client,
+    });
+    let (key, value) = encoded(&VhostName::from("/"), &policy);
+    assert_eq!(key, b"\x04\x01/\x02\x01p");
+    assert_eq!(value, b"\x01\x04\xff\xff\xff\xff\xff\xff\xff\xfe\x02\0\0\0\x02^q\0\0\0\x04\x01at\x01");
 }
 
 #[test]

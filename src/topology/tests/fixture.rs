@@ -62,6 +62,7 @@ pub(in crate::topology) fn summary(changes: &Changes) -> Vec<String> {
     let name = |definition: &Definition| match definition {
         Definition::Exchange(exchange) => exchange.name.to_string(),
         Definition::Queue(queue) => queue.name.to_string(),
+        Definition::Policy(policy) => policy.name.to_string(),
         Definition::Binding(binding) => {
             let destination = match &binding.destination {
                 Destination::Queue(name) => name.to_string(),
