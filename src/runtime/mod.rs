@@ -12,6 +12,7 @@ mod journal;
 mod ledger;
 mod mailbox;
 mod memory;
+mod policies;
 mod reading;
 mod reclaim;
 mod recovery;
@@ -25,6 +26,7 @@ pub use disk::DiskOptions;
 pub use durability::Durability;
 pub use mailbox::Mailbox;
 pub use memory::{AlarmChange, Memory};
+pub use policies::EffectivePolicy;
 pub use recovery::{Replay, Replayed};
 pub use vhost_handle::VhostHandle;
 

@@ -1,6 +1,8 @@
 //! Queues on a real log, in a plain model's hands: whatever is done, and however the broker ends, the same messages are
 //! there in the same order. Segments are small, so that they are given up and moved all the time.
 
+mod policies;
+
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
