@@ -84,7 +84,7 @@ const UNFINISHED: &[&str] = &["todo!(", "unimplemented!(", "#[ignore", "dbg!("];
 
 const MAX_FILE_LINES: usize = 500;
 const MAX_FUNCTION_LINES: usize = 70;
-const MAX_MODEL_LINES: usize = 460;
+const MAX_MODEL_LINES: usize = 540;
 const MAX_ARCHITECTURE_LINES: usize = 250;
 
 /// Files that may be longer. Only shrinks.
@@ -291,8 +291,8 @@ fn the_model_stays_small() {
 #[test]
 fn the_model_check_complains() {
     let half = |name: &str, lines| Source::new(&format!("src/model/{name}.rs"), &"//! x\n".repeat(lines));
-    assert_eq!(model_complaints(&[half("a", 230), half("b", 231)]).len(), 1);
-    clean(&model_complaints(&[half("a", 230), half("b", 230)]));
+    assert_eq!(model_complaints(&[half("a", 270), half("b", 271)]).len(), 1);
+    clean(&model_complaints(&[half("a", 270), half("b", 270)]));
 }
 
 /// Complains about each needle that stands in the code at the start of a word.
