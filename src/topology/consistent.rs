@@ -259,12 +259,12 @@ impl Consistent {
 
     fn give_slots(&mut self, place: usize) {
         let Some(span) = self.spans.get_mut(place) else { return };
-        let len = span.len;
-        self.owned -= u64::from(span.used);
+        let (len, used) = (span.len, span.used);
+        self.owned -= u64::from(used);
         span.used = 0;
         span.target = None;
-        if place + 1 == self.spans.len() {
-            // As if it had never been there.
+        if place + 1 == self.spans.len() && used == len {
+            // As if it had never been there. Free slots must stay: other keys have gone on from them.
             self.spans.drop_last_mut();
             self.end -= u64::from(len);
         } else {

@@ -242,7 +242,7 @@ impl Queues {
     fn push(&mut self, queue: QueueId) {
         match self.first {
             None => self.first = Some(queue),
-            Some(first) if first == queue => {}
+            // The same queue again counts: whoever finds it leads somewhere, and needs no alternate.
             Some(_) => self.further.push(queue),
         }
     }

@@ -67,6 +67,15 @@ impl Histories {
 }
 
 impl Vhost {
+    /// Puts a message where it goes, and into the histories that it passes.
+    #[inline(never)]
+    pub(super) fn publish_recorded(&mut self, targets: &Targets, message: &Message, effects: &mut Effects) {
+        self.remember(targets, message);
+        for queue in targets.queues() {
+            self.enqueue(*queue, message.clone(), effects);
+        }
+    }
+
     /// Puts a message into the histories that it passes.
     pub(super) fn remember(&mut self, targets: &Targets, message: &Message) {
         let Targets::Recorded(recorded) = targets else { return };
@@ -105,10 +114,7 @@ impl Vhost {
                     let keys = routing_keys(&message, &headers);
                     let further: Vec<&str> = keys.iter().skip(1).map(String::as_str).collect();
                     let Some(targets) = self.targets(&message, name.as_str(), &further) else { continue };
-                    self.remember(&targets, &message);
-                    for queue in targets.queues() {
-                        self.enqueue(*queue, message.clone(), effects);
-                    }
+                    self.publish_recorded(&targets, &message, effects);
                 }
             }
         }

@@ -216,12 +216,7 @@ impl Vhost {
                 }
             }
             Targets::ReplyTo(token) => self.reply_to(ReplyToken(token), message, effects),
-            Targets::Recorded(_) => {
-                self.remember(&route.targets, &message);
-                for queue in route.targets.queues() {
-                    self.enqueue(*queue, message.clone(), effects);
-                }
-            }
+            recorded @ Targets::Recorded(_) => self.publish_recorded(&recorded, &message, effects),
         }
         effects.journal.waited_for |= confirmed && effects.journal.places.len() > stored;
     }

@@ -101,6 +101,18 @@ fn shares_are_fair_with_free_slots_too() {
 }
 
 #[test]
+fn a_light_destination_in_a_heavy_ones_place_takes_its_own_keys_only() {
+    let mut members = of(&[20, 30, 40, 1]);
+    members.remove("40", &queue(2));
+    members.remove("1", &queue(3));
+    let before: Vec<_> = (0..2_000).map(|key| owner(&members, key)).collect();
+    members.add("5", queue(4));
+    members.remove("5", &queue(4));
+    assert_sound(&members);
+    assert_eq!((0..2_000).map(|key| owner(&members, key)).collect::<Vec<_>>(), before);
+}
+
+#[test]
 fn the_first_weight_of_a_destination_counts_for_as_long_as_it_is_bound() {
     let mut members = of(&[1, 1]);
     members.add("10", queue(0));

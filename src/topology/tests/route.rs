@@ -62,6 +62,21 @@ fn a_queue_gets_one_copy_and_targets_ascend() {
 }
 
 #[test]
+fn an_exchange_that_leads_to_a_queue_found_before_needs_no_alternate() {
+    let mut world = World::new();
+    with_alternate(&mut world, "x", ExchangeKind::Fanout, "amq.direct");
+    let (q, r) = (world.queue("q"), world.queue("r"));
+    world.bind("amq.direct", "r", "k");
+    world.bind("amq.fanout", "q", "");
+    world.bind_exchange("amq.fanout", "x", "");
+    assert_eq!(world.route("amq.fanout", "k"), [q, r]);
+    world.bind("x", "q", "");
+    assert_eq!(world.route("amq.fanout", "k"), [q]);
+    let route = world.topology.route("amq.fanout", "k", &Features::default(), &[]).expect("open");
+    assert_eq!(route.targets, Targets::One(QueueId(q)));
+}
+
+#[test]
 fn exchanges_lead_on_by_their_own_rules() {
     let mut world = World::new();
     world.exchange("x", ExchangeKind::Topic);
