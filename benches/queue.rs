@@ -10,7 +10,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ferrymq::model::{
     ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, Message, MessageParts, Outcome, QueueId, Seq,
 };
-use ferrymq::queue::{ConsumerOptions, Home, Location, Queue, Terms};
+use ferrymq::queue::{ConsumerOptions, Home, Location, Moment, Priorities, Queue, Terms};
 
 const CHANNEL: ChannelKey = ChannelKey(1);
 
@@ -128,5 +128,49 @@ fn settle(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, no_ack, acked, settle);
+/// The same road for queues that do more: every message is pushed, delivered and acked, a batch at a time or with many
+/// that wait behind it.
+fn features(c: &mut Criterion) {
+    const BATCH: u64 = 100;
+    let message = message();
+    let mut group = c.benchmark_group("features: push, deliver, settle");
+    group.throughput(Throughput::Elements(BATCH));
+    let priorities = Priorities { highest: 10, unsaid: 0 };
+    for (name, prioritised, expires) in [
+        ("plain", false, false),
+        ("10 priorities", true, false),
+        ("deadlines, dead letters", false, true),
+        ("10 priorities, deadlines, dead letters", true, true),
+    ] {
+        for (depth, waiting) in [("", 0), (", 100,000 waiting", 100_000)] {
+            group.bench_function(format!("{name}{depth}"), |b| {
+                let mut queue = queue(0, false, 0);
+                if prioritised {
+                    queue.prioritise(priorities);
+                }
+                queue.set_keeps_dead(expires);
+                let mut pushed = 0_u64;
+                let mut push = |queue: &mut Queue| {
+                    pushed += 1;
+                    let deadline = if expires { Moment(1_000_000 + pushed / 1_000) } else { Moment::NEVER };
+                    let priority = u8::try_from(pushed * 7 % 11).ok();
+                    queue.push(message.clone(), Home::NONE, Terms { priority, deadline });
+                };
+                (0..waiting).for_each(|_| push(&mut queue));
+                queue.add_consumer(consumer(1, false, 0)).expect("nobody is exclusive");
+                let mut held = Vec::new();
+                b.iter(|| {
+                    (0..BATCH).for_each(|_| push(&mut queue));
+                    held.extend((0..BATCH).filter_map(|_| deliver(&mut queue)));
+                    for seq in held.drain(..) {
+                        black_box(queue.settle(CHANNEL, seq, Outcome::Ack));
+                    }
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, no_ack, acked, settle, features);
 criterion_main!(benches);

@@ -1,15 +1,17 @@
-//! Messages that nobody holds, in the order of their places: all of them known, some of them in memory.
+//! Messages that nobody holds, in their places: all of them known, some of them in memory.
 //!
 //! Invariant: no chunk is empty but the last one, whose room is kept for what comes next. The counts are those of the
 //! chunks. A chunk with messages that may leave memory is listed: whoever evicts knows of it, or is about to. A chunk
-//! with a deadline stands in `due`, with the one that it says is its first.
+//! with a deadline stands in `due`, with the one that it says is its first. With priorities the first message is the one that `levels` names, without
+//! them the one in the first place.
 
 use std::collections::{BTreeMap, BTreeSet, btree_map};
 
 use super::chunk::{Chunk, PLACES, Slot, Taken};
+use super::detached::Detached;
 use super::home::Location;
-use super::unacked::{Homes, Unacked};
-use super::{History, Home, Kept, Moment, Terms};
+use super::levels::{Levels, Places};
+use super::{History, Home, Kept, Moment, Priorities, Terms};
 use crate::model::{Message, Seq};
 
 /// Which chunk of a queue; never reused.
@@ -41,6 +43,8 @@ pub struct Backlog {
     unspilled: u64,
     /// Chunks that are listed and that nobody has been told of.
     to_list: Vec<ChunkNumber>,
+    /// Which of them go first, if that is not their places' to say.
+    levels: Option<Box<Levels>>,
 }
 
 impl Backlog {
@@ -70,6 +74,18 @@ impl Backlog {
         if is_new || !self.change(seq, |chunk| chunk.store(seq, home)) {
             let Terms { priority, deadline } = terms;
             self.put(Taken { seq, slot: Slot::new(home, body_bytes, priority), deadline, message: None });
+        }
+    }
+
+    /// From here on priorities say what goes first.
+    pub(super) fn prioritise(&mut self, priorities: Priorities) {
+        let levels = self.levels.insert(Box::new(Levels::new()));
+        for chunk in self.chunks.values_mut() {
+            chunk.prioritise(|seq, said| {
+                let priority = priorities.of(said);
+                levels.add(seq, priority);
+                priority
+            });
         }
     }
 
@@ -161,6 +177,9 @@ impl Backlog {
     pub(super) fn put(&mut self, taken: Taken) {
         self.len += 1;
         self.absent += u64::from(taken.message.is_none());
+        if let Some(levels) = &mut self.levels {
+            levels.add(taken.seq, taken.slot.priority().unwrap_or(0));
+        }
         let number = number(taken.seq);
         if chunk(&mut self.chunks, number).is_none() {
             self.make_chunk(number);
@@ -180,13 +199,18 @@ impl Backlog {
 
     /// The first message, if that is in memory, and its place.
     pub(super) fn front(&self) -> Option<(Seq, &Slot, Option<&Message>)> {
-        self.chunks.first_key_value()?.1.front()
+        match &self.levels {
+            None => self.chunks.first_key_value()?.1.front(),
+            Some(levels) => levels.first().and_then(|seq| self.chunks.get(&number(seq))?.at(seq)),
+        }
     }
 
     /// Takes the first message.
     pub(super) fn pop(&mut self) -> Option<Taken> {
-        let number = *self.chunks.first_key_value()?.0;
-        self.take_from(number, Chunk::pop)
+        match &self.levels {
+            None => self.take_from(*self.chunks.first_key_value()?.0, Chunk::pop),
+            Some(levels) => levels.first().and_then(|seq| self.remove(seq)),
+        }
     }
 
     /// Takes the message in this place.
@@ -204,6 +228,9 @@ impl Backlog {
         self.len -= 1;
         if chunk.is_empty() {
             self.emptied(number);
+        }
+        if let Some(levels) = &mut self.levels {
+            levels.remove(taken.seq, taken.slot.priority().unwrap_or(0));
         }
         Some(taken)
     }
@@ -227,6 +254,9 @@ impl Backlog {
             chunk.expire(now, budget, |taken| {
                 count += 1;
                 absent += u64::from(taken.message.is_none());
+                if let Some(levels) = &mut self.levels {
+                    levels.remove(taken.seq, taken.slot.priority().unwrap_or(0));
+                }
                 expired(taken);
             });
             Sums::of(chunk).replace(before, &mut self.cached_bytes, &mut self.body_bytes, &mut self.unstored);
@@ -295,20 +325,21 @@ impl Backlog {
         self.chunks.get(&number.0).is_some_and(|chunk| chunk.listed)
     }
 
-    /// The chunks from the first on.
-    pub(super) fn chunks(&self) -> impl Iterator<Item = &Chunk> {
-        self.chunks.values()
+    /// The chunks in the order in which their messages are handed out, each with the places that are meant: all of
+    /// them where priorities do not say otherwise.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = (&Chunk, Option<Places>)> {
+        let prioritised = self.levels.iter().flat_map(|levels| levels.iter());
+        let prioritised =
+            prioritised.filter_map(|(number, places)| Some((self.chunks.get(&number)?, Some(places))));
+        let plain = self.levels.is_none().then(|| self.chunks.values()).into_iter().flatten();
+        plain.map(|chunk| (chunk, None)).chain(prioritised)
     }
 
     /// Takes everything, without touching the single messages.
     pub(super) fn detach(&mut self) -> Detached {
-        let Self { chunks, len, .. } = std::mem::take(self);
-        Detached {
-            remaining: len,
-            chunks: vec![chunks.into_values()],
-            present: Chunk::default(),
-            unacked: None,
-        }
+        let levels = self.levels.as_ref().map(|_| Box::new(Levels::new()));
+        let Self { chunks, len, .. } = std::mem::replace(self, Self { levels, ..Self::default() });
+        Detached::new(len, chunks.into_values())
     }
 
     /// Changes a chunk, if there is one, and counts what that changed.
@@ -351,7 +382,8 @@ impl Backlog {
     /// Bytes of memory it takes, messages aside.
     #[cfg(test)]
     pub(super) fn capacity_bytes(&self) -> usize {
-        self.chunks.values().chain(&self.spare).map(Chunk::capacity_bytes).sum()
+        let chunks = self.chunks.values().chain(&self.spare).map(Chunk::capacity_bytes).sum::<usize>();
+        chunks + self.levels.as_ref().map_or(0, |levels| levels.bytes())
     }
 }
 
@@ -386,7 +418,7 @@ fn kept(slot: &Slot, deadline: Moment) -> Kept {
     Kept {
         home: slot.home,
         history: slot.history(),
-        terms: Terms { priority: slot.priority, deadline },
+        terms: Terms { priority: slot.priority(), deadline },
         body_bytes: slot.body_bytes,
     }
 }
@@ -401,60 +433,4 @@ fn chunk(chunks: &mut BTreeMap<u64, Chunk>, number: u64) -> Option<&mut Chunk> {
 
 fn number(seq: Seq) -> u64 {
     seq.0 / PLACES
-}
-
-/// Messages that left their queue all at once. To free them takes time in proportion to their number:
-/// drop this, or take the messages out piece by piece, where nobody waits.
-#[derive(Debug)]
-pub struct Detached {
-    remaining: u64,
-    chunks: Vec<btree_map::IntoValues<u64, Chunk>>,
-    present: Chunk,
-    /// What was held, of a queue that is gone.
-    unacked: Option<Homes>,
-}
-
-impl Detached {
-    /// Messages still in here.
-    #[must_use]
-    pub fn remaining(&self) -> u64 {
-        self.remaining
-    }
-
-    /// Adds more messages.
-    pub(super) fn with(mut self, mut more: Backlog) -> Self {
-        let Self { remaining, chunks, .. } = more.detach();
-        self.remaining += remaining;
-        self.chunks.extend(chunks);
-        self
-    }
-
-    /// Adds what somebody holds.
-    pub(super) fn with_unacked(self, unacked: Unacked) -> Self {
-        Self { remaining: self.remaining + unacked.len(), unacked: Some(unacked.into_homes()), ..self }
-    }
-
-    fn pop(&mut self) -> Option<Home> {
-        loop {
-            if let Some(taken) = self.present.pop() {
-                return Some(taken.slot.home);
-            }
-            match self.chunks.last_mut().map(Iterator::next) {
-                Some(Some(next)) => self.present = next,
-                Some(None) => drop(self.chunks.pop()),
-                None => return self.unacked.as_mut()?.next(),
-            }
-        }
-    }
-}
-
-/// Frees the messages one by one, and says where each was stored.
-impl Iterator for Detached {
-    type Item = Home;
-
-    fn next(&mut self) -> Option<Home> {
-        let home = self.pop()?;
-        self.remaining -= 1;
-        Some(home)
-    }
 }

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use super::counted::Counted;
 use super::home::Location;
+use super::levels::{Places, seqs};
 use super::{History, Home, Moment};
 use crate::model::{Message, Seq};
 
@@ -22,27 +23,39 @@ pub(super) struct Slot {
     /// Octets of the message's body.
     pub(super) body_bytes: u32,
     delivery_count: u16,
-    redelivered: bool,
-    pub(super) priority: u8,
+    marks: u8,
+    /// Without meaning if nothing is said about it.
+    priority: u8,
 }
 
-const VACANT: Slot =
-    Slot { home: Home::VACANT, body_bytes: 0, delivery_count: 0, redelivered: false, priority: 0 };
+/// A client may have received it before.
+const REDELIVERED: u8 = 1;
+/// Nothing is said about its priority.
+const UNSAID: u8 = 2;
+
+const VACANT: Slot = Slot { home: Home::VACANT, body_bytes: 0, delivery_count: 0, marks: 0, priority: 0 };
 
 impl Slot {
-    pub(super) fn new(home: Home, body_bytes: u32, priority: u8) -> Self {
-        Self { home, body_bytes, priority, ..VACANT }
+    pub(super) fn new(home: Home, body_bytes: u32, priority: Option<u8>) -> Self {
+        let marks = if priority.is_none() { UNSAID } else { 0 };
+        Self { home, body_bytes, marks, priority: priority.unwrap_or(0), ..VACANT }
     }
 
     /// The same with another past.
     pub(super) fn with(self, history: History) -> Self {
         let History { redelivered, delivery_count } = history;
-        Self { redelivered, delivery_count, ..self }
+        let marks = if redelivered { self.marks | REDELIVERED } else { self.marks & !REDELIVERED };
+        Self { delivery_count, marks, ..self }
     }
 
     /// What clients have done with the message.
     pub(super) fn history(&self) -> History {
-        History { redelivered: self.redelivered, delivery_count: self.delivery_count }
+        History { redelivered: self.marks & REDELIVERED != 0, delivery_count: self.delivery_count }
+    }
+
+    /// What is said about its priority.
+    pub(super) fn priority(&self) -> Option<u8> {
+        (self.marks & UNSAID == 0).then_some(self.priority)
     }
 
     fn is_vacant(&self) -> bool {
@@ -153,6 +166,22 @@ impl Chunk {
         Some((Seq(self.first), slot, self.messages.front().and_then(Option::as_ref)))
     }
 
+    /// A place that is taken, and its message if that is in memory.
+    pub(super) fn at(&self, seq: Seq) -> Option<(Seq, &Slot, Option<&Message>)> {
+        let index = self.index(seq)?;
+        let slot = self.slots.get(index).filter(|slot| !slot.is_vacant())?;
+        Some((seq, slot, self.messages.get(index).and_then(Option::as_ref)))
+    }
+
+    /// Says of every message what priority it has, given what was said about it.
+    pub(super) fn prioritise(&mut self, mut priority: impl FnMut(Seq, Option<u8>) -> u8) {
+        let taken = (self.first..).zip(&mut self.slots).filter(|(_, slot)| !slot.is_vacant());
+        taken.for_each(|(seq, slot)| {
+            slot.priority = priority(Seq(seq), slot.priority());
+            slot.marks &= !UNSAID;
+        });
+    }
+
     /// Takes a place, which is vacant.
     pub(super) fn put(&mut self, taken: Taken) {
         let Taken { seq, slot, deadline, message } = taken;
@@ -260,7 +289,7 @@ impl Chunk {
 
     /// Every message may have been received before.
     pub(super) fn mark_all(&mut self) {
-        self.slots.iter_mut().filter(|slot| !slot.is_vacant()).for_each(|slot| slot.redelivered = true);
+        self.slots.iter_mut().filter(|slot| !slot.is_vacant()).for_each(|slot| slot.marks |= REDELIVERED);
     }
 
     /// The message in this place is stored here from this moment on. Says whether there is one.
@@ -332,6 +361,12 @@ impl Chunk {
         places.filter(|(_, (_, slot))| !slot.is_vacant()).map(|(index, (seq, slot))| {
             (Seq(seq), slot, self.messages.get(index).is_some_and(Option::is_some))
         })
+    }
+
+    /// Those of these places that are taken, as [`Self::iter`] says it.
+    pub(super) fn among(&self, places: Places) -> impl Iterator<Item = (Seq, &Slot, bool)> {
+        let taken = seqs(self.first / PLACES, places).filter_map(|seq| self.at(seq));
+        taken.map(|(seq, slot, message)| (seq, slot, message.is_some()))
     }
 
     /// The deadline of the message in this place.

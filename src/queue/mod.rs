@@ -6,15 +6,18 @@
 //! connection's outbox budget, both of which it enforces by parking consumers.
 //!
 //! Invariant: a message is ready, held by one channel, or gone; the places of the ready ones ascend in
-//! publish order, and a message that comes back takes its old place.
+//! publish order, and a message that comes back takes its old place. Who is first is the one in the first
+//! place, among those of the highest priority if the queue has priorities.
 
 mod backlog;
 mod chunk;
 mod counted;
+mod detached;
 mod dying;
 mod history;
 mod holders;
 mod home;
+mod levels;
 mod residence;
 mod terms;
 mod unacked;
@@ -24,11 +27,12 @@ mod values;
 #[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests;
 
-pub use backlog::{Backlog, ChunkNumber, Detached};
+pub use backlog::{Backlog, ChunkNumber};
+pub use detached::Detached;
 pub use dying::{Dead, Reason};
 pub use history::History;
 pub use home::{Home, Location};
-pub use terms::{Moment, Terms};
+pub use terms::{Moment, Priorities, Terms};
 pub use values::{
     Asked, ConsumerOptions, Dispatched, ExclusiveUse, Got, Holding, Kept, QueueCounters, Released, Settled,
 };
@@ -48,6 +52,7 @@ pub struct Queue {
     ready: Backlog,
     /// The place that the next message gets.
     next: u64,
+    priorities: Option<Priorities>,
     unacked: Unacked,
     dying: Dying,
     /// What leaves without having been consumed is handed over with its message.
@@ -69,6 +74,7 @@ impl Queue {
             id,
             ready: Backlog::default(),
             next: 0,
+            priorities: None,
             unacked: Unacked::default(),
             dying: Dying::default(),
             keeps_dead: false,
@@ -140,18 +146,31 @@ impl Queue {
         Seq(self.next)
     }
 
-    /// Takes a message in, behind all others. Its home is [`Home::NONE`] or [`Home::AWAITED`].
+    /// Messages of a higher priority go first. To be called once, before anything else.
+    pub fn prioritise(&mut self, priorities: Priorities) {
+        self.priorities = Some(priorities);
+        self.ready.prioritise(priorities);
+    }
+
+    /// Takes a message in, behind all others of its priority. Its home is [`Home::NONE`] or [`Home::AWAITED`].
     pub fn push(&mut self, message: Message, home: Home, terms: Terms) -> Seq {
         self.counters.published += 1;
         let seq = Seq(self.next);
         self.next += 1;
-        let slot = Slot::new(home, body_bytes(&message), terms.priority);
+        let slot = Slot::new(home, body_bytes(&message), self.priority(terms));
         self.ready.put(Taken { seq, slot, deadline: terms.deadline, message: Some(message) });
         seq
     }
 
+    fn priority(&self, terms: Terms) -> Option<u8> {
+        match self.priorities {
+            Some(priorities) => Some(priorities.of(terms.priority)),
+            None => terms.priority,
+        }
+    }
+
     /// Takes back what the queue kept across a restart. Places from `next` on were never used. To be called once,
-    /// before anything else.
+    /// before the first message.
     ///
     /// # Panics
     /// In a debug build, if the queue holds something.
@@ -159,6 +178,9 @@ impl Queue {
         debug_assert!(self.next == 0, "recovery comes before the first message");
         self.counters.published += backlog.len();
         self.ready = backlog;
+        if let Some(priorities) = self.priorities {
+            self.ready.prioritise(priorities);
+        }
         self.next = next.0;
     }
 

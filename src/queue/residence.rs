@@ -3,7 +3,8 @@
 //! Invariant: a message leaves memory only when it is stored and can be read again. At most one read is under way, and
 //! what it brings is taken only in a place that still is where it was read from.
 
-use super::chunk::Taken;
+use super::chunk::{Chunk, Slot, Taken};
+use super::levels::Places;
 use super::{Backlog, ChunkNumber, Dead, Home, Location, Queue};
 use crate::model::{Message, Seq};
 
@@ -83,16 +84,17 @@ impl Queue {
         }
         let mut wanted = Vec::new();
         let (mut ahead, mut ahead_bytes, mut bytes) = (0, 0, 0);
-        'chunks: for chunk in self.ready.chunks() {
-            if wanted.is_empty() && chunk.absent() == 0 {
-                ahead += u64::from(chunk.taken());
-                ahead_bytes += chunk.cached_bytes();
+        'chunks: for (chunk, places) in self.ready.chunks() {
+            if wanted.is_empty() && (chunk.absent() == 0 || absent(chunk, places).next().is_none()) {
+                let meant = places.map_or(chunk.taken(), Places::count_ones);
+                ahead += u64::from(meant);
+                ahead_bytes += chunk.cached_bytes() * u64::from(meant) / u64::from(chunk.taken()).max(1);
                 if ahead >= AHEAD_MESSAGES || ahead_bytes >= AHEAD_BYTES {
                     return None;
                 }
                 continue;
             }
-            for (seq, slot, _) in chunk.iter().filter(|(.., resident)| !resident) {
+            for (seq, slot) in absent(chunk, places) {
                 wanted.push((seq, slot.home));
                 bytes += u64::from(slot.home.bytes());
                 if wanted.len() >= READ_MESSAGES || bytes >= READ_BYTES {
@@ -154,4 +156,11 @@ impl Queue {
     pub fn is_listed(&self, chunk: ChunkNumber) -> bool {
         self.ready.is_listed(chunk)
     }
+}
+
+/// These places of a chunk, all if none are named, as far as their messages are in the log only.
+fn absent(chunk: &Chunk, places: Option<Places>) -> impl Iterator<Item = (Seq, &Slot)> {
+    let some = places.into_iter().flat_map(|places| chunk.among(places));
+    let all = places.is_none().then(|| chunk.iter()).into_iter().flatten();
+    all.chain(some).filter(|(.., resident)| !resident).map(|(seq, slot, _)| (seq, slot))
 }

@@ -21,14 +21,32 @@ impl Moment {
 /// See the module's invariant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// The higher, the sooner it is handed out; without meaning in a queue without priorities.
-    pub priority: u8,
+    /// The higher, the sooner it is handed out; none if nothing is said about it. Without meaning in a queue without
+    /// priorities.
+    pub priority: Option<u8>,
     /// From when on it is not handed out any more.
     pub deadline: Moment,
 }
 
 impl Default for Terms {
     fn default() -> Self {
-        Self { priority: 0, deadline: Moment::NEVER }
+        Self { priority: None, deadline: Moment::NEVER }
+    }
+}
+
+/// What priorities mean to a queue that has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Priorities {
+    /// What is above counts like this.
+    pub highest: u8,
+    /// What a message has that says nothing.
+    pub unsaid: u8,
+}
+
+impl Priorities {
+    /// What a priority counts for.
+    #[must_use]
+    pub fn of(self, said: Option<u8>) -> u8 {
+        said.unwrap_or(self.unsaid).min(self.highest)
     }
 }

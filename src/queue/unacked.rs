@@ -150,7 +150,7 @@ impl Unacked {
         Some(Kept {
             home: slot.ready.home,
             history: slot.ready.history(),
-            terms: Terms { priority: slot.ready.priority, deadline: slot.deadline },
+            terms: Terms { priority: slot.ready.priority(), deadline: slot.deadline },
             body_bytes: slot.ready.body_bytes,
         })
     }

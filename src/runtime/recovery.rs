@@ -111,7 +111,7 @@ impl Replay {
                 for place in places {
                     let StoredPlace { seq, redelivered, delivery_count, priority, body_bytes, .. } = *place;
                     let home = Home::new(location(place.location), place.bytes);
-                    let terms = Terms { priority, deadline: Moment(place.deadline) };
+                    let terms = Terms { priority: Some(priority), deadline: Moment(place.deadline) };
                     queue.messages.restore(seq, home, body_bytes, terms);
                     queue.messages.mark(seq, History { redelivered, delivery_count });
                 }

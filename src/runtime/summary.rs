@@ -104,7 +104,8 @@ fn stored(queue: &Queue) -> impl Iterator<Item = StoredPlace> {
             bytes: home.bytes(),
             redelivered,
             delivery_count,
-            priority: terms.priority,
+            // A queue in which it means something knows it.
+            priority: terms.priority.unwrap_or(0),
             body_bytes,
             deadline: terms.deadline.0,
         })

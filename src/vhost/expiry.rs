@@ -90,30 +90,27 @@ impl Calendar {
 #[inline]
 pub(super) fn terms(settings: &Settings, message: &Message, now: Moment) -> Terms {
     let bits = message.properties().first().copied().unwrap_or_default();
-    let prioritises = settings.max_priority.is_some();
-    if bits & (HAS_EXPIRATION | HAS_PRIORITY) == 0 && settings.message_ttl.is_none() && !prioritises {
-        return Terms::default();
+    let meant = if settings.priorities.is_some() { HAS_EXPIRATION | HAS_PRIORITY } else { HAS_EXPIRATION };
+    if bits & meant != 0 {
+        return special_terms(settings, message, now);
     }
-    special_terms(settings, message, now)
+    Terms { priority: None, deadline: settings.message_ttl.map_or(Moment::NEVER, |ttl| now.after(ttl)) }
 }
 
 fn special_terms(settings: &Settings, message: &Message, now: Moment) -> Terms {
     let properties = Properties::decode(message.properties()).unwrap_or_default();
     let own = properties.expiration.and_then(milliseconds);
     let ttl = settings.message_ttl.into_iter().chain(own).min();
-    Terms {
-        priority: properties.priority.unwrap_or(0).min(settings.max_priority.unwrap_or(0)),
-        deadline: ttl.map_or(Moment::NEVER, |ttl| now.after(ttl)),
-    }
+    Terms { priority: properties.priority, deadline: ttl.map_or(Moment::NEVER, |ttl| now.after(ttl)) }
 }
 
-/// The priority that the properties of a message say; 0 if they say none.
+/// The priority that the properties of a message say, if they say one.
 #[must_use]
-pub fn priority_of(properties: &[u8]) -> u8 {
+pub fn priority_of(properties: &[u8]) -> Option<u8> {
     if properties.first().is_none_or(|bits| bits & HAS_PRIORITY == 0) {
-        return 0;
+        return None;
     }
-    Properties::decode(properties).ok().and_then(|properties| properties.priority).unwrap_or(0)
+    Properties::decode(properties).ok()?.priority
 }
 
 /// An accepted expiration in milliseconds.

@@ -9,7 +9,11 @@ use ferrymq_protocol::table::{Table, Value};
 
 use super::death::DeadLetters;
 use crate::model::QueueDefinition;
+use crate::queue::Priorities;
 use crate::topology::{AppliedPolicies, QueueType, lower_limit};
+
+/// Every quorum queue has these.
+const OF_QUORUM_QUEUES: Priorities = Priorities { highest: 31, unsaid: 4 };
 
 /// What happens to a message that a full queue has no room for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,8 +40,8 @@ pub struct Settings {
     pub max_length_bytes: Option<u64>,
     /// What happens beyond these.
     pub overflow: Overflow,
-    /// The highest priority that counts; without it, all messages are equal.
-    pub max_priority: Option<u8>,
+    /// Without them all messages are equal.
+    pub priorities: Option<Priorities>,
     /// One consumer at a time gets messages.
     pub single_active_consumer: bool,
     /// How often clients may fail with a message before it is dropped or dead-lettered.
@@ -54,6 +58,7 @@ impl Settings {
     pub(super) fn of(definition: &QueueDefinition, policies: AppliedPolicies<'_>) -> Self {
         let said = Said { arguments: &definition.arguments, policies };
         let quorum = QueueType::of(&definition.arguments) == QueueType::Quorum;
+        let highest = said.argument("x-max-priority").and_then(|highest| u8::try_from(highest).ok());
         Self {
             message_ttl: said.lower("x-message-ttl"),
             expires: said.lower("x-expires"),
@@ -61,7 +66,12 @@ impl Settings {
             max_length_bytes: said.lower("x-max-length-bytes"),
             overflow: said.overflow(quorum),
             // Neither of these can be set by a policy.
-            max_priority: said.argument("x-max-priority").and_then(|levels| u8::try_from(levels).ok()),
+            priorities: match highest {
+                _ if quorum => Some(OF_QUORUM_QUEUES),
+                // A single level is none.
+                None | Some(0) => None,
+                Some(highest) => Some(Priorities { highest, unsaid: 0 }),
+            },
             single_active_consumer: definition.arguments.get("x-single-active-consumer")
                 == Some(&Value::Boolean(true)),
             delivery_limit: said.delivery_limit(),
@@ -177,7 +187,7 @@ mod tests {
             message_ttl: Some(0),
             max_length: Some(5),
             overflow: Overflow::RejectPublishDlx,
-            max_priority: Some(10),
+            priorities: Some(Priorities { highest: 10, unsaid: 0 }),
             single_active_consumer: true,
             ..Settings::default()
         };

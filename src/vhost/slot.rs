@@ -48,6 +48,9 @@ impl QueueSlot {
         let settings = Settings::of(&definition, policies);
         let mut queue = Queue::new(id);
         queue.set_keeps_dead(settings.dead_letters.is_some());
+        if let Some(priorities) = settings.priorities {
+            queue.prioritise(priorities);
+        }
         Self {
             queue,
             durable: definition.durable,

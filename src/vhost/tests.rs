@@ -4,6 +4,7 @@ mod dead_letters;
 mod delay;
 mod expiry;
 mod history;
+mod order;
 mod paging;
 mod policies;
 mod storing;

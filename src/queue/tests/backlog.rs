@@ -1,6 +1,7 @@
 //! A backlog against a map: what is in which place, what of it is in memory, when it expires, and that all memory is
 //! counted.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
@@ -8,7 +9,7 @@ use proptest::prelude::*;
 use super::{marked, message, number};
 use crate::model::{Seq, settle_message_bytes};
 use crate::queue::chunk::{PLACES, Slot, Taken};
-use crate::queue::{Backlog, ChunkNumber, Home, Location, Moment, Terms};
+use crate::queue::{Backlog, ChunkNumber, Home, Location, Moment, Priorities, Terms};
 
 /// Where a place may be stored.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +67,8 @@ enum Step {
         right: bool,
     },
     Detach,
+    /// From here on priorities say what goes first.
+    Prioritise(Priorities),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +77,7 @@ struct Entry {
     redelivered: bool,
     in_memory: bool,
     deadline: Moment,
+    priority: Option<u8>,
 }
 
 #[derive(Default)]
@@ -81,6 +85,7 @@ struct Pair {
     backlog: Backlog,
     reference: BTreeMap<u64, Entry>,
     next: u64,
+    prioritised: bool,
     listed: BTreeSet<ChunkNumber>,
     counted: i64,
 }
@@ -104,15 +109,16 @@ impl Pair {
         match *step {
             Step::Push { gap, at, deadline } => {
                 self.next += gap;
-                let entry =
-                    Entry { home: home(self.next, at), redelivered: false, in_memory: true, deadline };
+                let (home, priority) = (home(self.next, at), said(self.next));
+                let entry = Entry { home, redelivered: false, in_memory: true, deadline, priority };
                 self.put(self.next, entry);
                 self.next += 1;
             }
             Step::Return { seq, at, in_memory, redelivered, deadline } => {
                 if seq < self.next && !self.reference.contains_key(&seq) {
                     let home = home(seq, At::Segment(at));
-                    self.put(seq, Entry { home, redelivered, in_memory, deadline });
+                    let priority = said(seq);
+                    self.put(seq, Entry { home, redelivered, in_memory, deadline, priority });
                 }
             }
             Step::Expire { now, budget } => self.expire(now, budget),
@@ -124,8 +130,9 @@ impl Pair {
             }
             Step::Restore { seq, segment, deadline } => {
                 let home = home(seq, At::Segment(segment));
-                self.backlog.restore(Seq(seq), home, body_bytes(seq), Terms { priority: 0, deadline });
-                let new = Entry { home, redelivered: false, in_memory: false, deadline };
+                let priority = said(seq);
+                self.backlog.restore(Seq(seq), home, body_bytes(seq), Terms { priority, deadline });
+                let new = Entry { home, redelivered: false, in_memory: false, deadline, priority };
                 self.reference.entry(seq).or_insert(new).home = home;
                 self.next = self.next.max(seq + 1);
             }
@@ -166,7 +173,25 @@ impl Pair {
                 assert!(detached.eq(expected.into_values().map(|entry| entry.home)));
                 self.listed.clear();
             }
+            Step::Prioritise(priorities) => self.prioritise(priorities),
         }
+    }
+
+    fn prioritise(&mut self, priorities: Priorities) {
+        self.prioritised = true;
+        self.backlog.prioritise(priorities);
+        for entry in self.reference.values_mut() {
+            entry.priority = Some(priorities.of(entry.priority));
+        }
+    }
+
+    /// Where what goes first is.
+    fn first(&self) -> Option<u64> {
+        if !self.prioritised {
+            return self.reference.keys().next().copied();
+        }
+        let ranked = self.reference.iter().map(|(seq, entry)| (Reverse(entry.priority.unwrap_or(0)), *seq));
+        ranked.min().map(|(_, seq)| seq)
     }
 
     fn put(&mut self, seq: u64, entry: Entry) {
@@ -177,7 +202,8 @@ impl Pair {
     }
 
     fn pop(&mut self) {
-        let expected = self.reference.pop_first().map(|(seq, entry)| shown(seq, entry));
+        let first = self.first();
+        let expected = first.map(|seq| shown(seq, self.reference.remove(&seq).unwrap()));
         assert_eq!(self.backlog.pop().map(shown_taken), expected);
     }
 
@@ -233,6 +259,7 @@ impl Pair {
 
     fn compare(&mut self) {
         self.list();
+        let first_out = self.first();
         let Self { backlog, reference, listed, .. } = self;
         assert_eq!((backlog.len(), backlog.is_empty()), (reference.len() as u64, reference.is_empty()));
         let absent = reference.values().filter(|entry| !entry.in_memory).count();
@@ -259,9 +286,9 @@ impl Pair {
             assert_eq!(deadline, entry.map(|entry| entry.deadline));
         }
         let front = backlog.front().map(|(seq, slot, message)| (seq.0, *slot, message.map(number)));
-        let expected = reference.first_key_value().map(|(seq, entry)| {
-            let (_, body, _) = shown(*seq, *entry);
-            (*seq, slot(*seq, *entry), body)
+        let expected = first_out.map(|seq| {
+            let (_, body, _) = shown(seq, reference[&seq]);
+            (seq, slot(seq, reference[&seq]), body)
         });
         assert_eq!(front, expected);
 
@@ -277,12 +304,17 @@ impl Pair {
     }
 }
 
+/// What is said about the priority of a message.
+fn said(seq: u64) -> Option<u8> {
+    u8::try_from(seq.wrapping_mul(37) % 290).ok()
+}
+
 fn body_bytes(seq: u64) -> u32 {
     u32::try_from(seq % 100).unwrap()
 }
 
 fn slot(seq: u64, entry: Entry) -> Slot {
-    Slot::new(entry.home, body_bytes(seq), 0).with(marked(entry.redelivered))
+    Slot::new(entry.home, body_bytes(seq), entry.priority).with(marked(entry.redelivered))
 }
 
 fn shown(seq: u64, entry: Entry) -> (Slot, Option<u64>, Moment) {
@@ -324,6 +356,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => written().prop_map(Step::EvictListed),
         10 => (seq(), prop::bool::weighted(0.8)).prop_map(|(seq, right)| Step::Fill { seq, right }),
         1 => Just(Step::Detach),
+        1 => (any::<u8>(), 0..5_u8)
+            .prop_map(|(highest, unsaid)| Step::Prioritise(Priorities { highest, unsaid })),
     ]
 }
 

@@ -1,5 +1,6 @@
 //! A queue against a reference made of plain vectors: every sequence of steps shows the same on both.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
@@ -7,7 +8,8 @@ use proptest::prelude::*;
 use super::{consumer, get, home, message, number};
 use crate::model::{ChannelKey, ConsumerKey, Outcome, QueueId, Seq};
 use crate::queue::{
-    Asked, ChunkNumber, ConsumerOptions, ExclusiveUse, Home, Location, Queue, QueueCounters, Released, Terms,
+    Asked, ChunkNumber, ConsumerOptions, ExclusiveUse, Home, Location, Moment, Priorities, Queue,
+    QueueCounters, Released, Terms,
 };
 
 /// One step. Numbers that pick something are taken modulo what there is.
@@ -84,10 +86,12 @@ struct Started {
     turn: u64,
 }
 
-/// The reference. A message's body is its place.
+/// The reference. A message's body is its place, which also says what priority it asks for.
 #[derive(Debug, Default)]
 struct Reference {
     next: u64,
+    priorities: Option<Priorities>,
+    /// In the order in which they are handed out.
     ready: Vec<(u64, bool)>,
     /// Those of them that are in the log only.
     absent: BTreeSet<u64>,
@@ -102,6 +106,22 @@ impl Reference {
     fn now(&mut self) -> u64 {
         self.clock += 1;
         self.clock
+    }
+
+    /// What is handed out earlier is less.
+    fn rank(&self, seq: u64) -> (Reverse<u8>, u64) {
+        (Reverse(self.priorities.map_or(0, |priorities| priorities.of(said(seq)))), seq)
+    }
+
+    fn put(&mut self, seq: u64, redelivered: bool) {
+        let place = self.ready.partition_point(|(other, _)| self.rank(*other) < self.rank(seq));
+        self.ready.insert(place, (seq, redelivered));
+    }
+
+    /// What is in the log only, in the order in which it is handed out.
+    fn absent_in_order(&self) -> Vec<u64> {
+        let ready = self.ready.iter().map(|(seq, _)| *seq);
+        ready.filter(|seq| self.absent.contains(seq)).collect()
     }
 
     fn living(&self) -> impl Iterator<Item = &Started> {
@@ -201,8 +221,7 @@ impl Reference {
             }
         };
         if let Some(mark) = mark {
-            self.ready.push((seq, mark));
-            self.ready.sort_unstable();
+            self.put(seq, mark);
             if !held.in_memory {
                 self.absent.insert(seq);
             }
@@ -233,6 +252,16 @@ fn segment(seq: u64) -> u32 {
     home(seq).stored().expect("every message is stored").0
 }
 
+/// What priority a message asks for.
+fn said(seq: u64) -> Option<u8> {
+    let mixed = seq.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60;
+    u8::try_from(mixed).ok().filter(|priority| *priority < 12)
+}
+
+fn terms(seq: u64) -> Terms {
+    Terms { priority: said(seq), deadline: Moment::NEVER }
+}
+
 fn before(segment: u32) -> Location {
     Location { segment, offset: 0 }
 }
@@ -244,8 +273,8 @@ impl Pair {
             Step::Push(count) => {
                 for _ in 0..count {
                     let seq = reference.next;
-                    assert_eq!(queue.push(message(seq), home(seq), Terms::default()), Seq(seq));
-                    reference.ready.push((seq, false));
+                    assert_eq!(queue.push(message(seq), home(seq), terms(seq)), Seq(seq));
+                    reference.put(seq, false);
                     reference.next += 1;
                     reference.counters.published += 1;
                 }
@@ -296,19 +325,23 @@ impl Pair {
             }
             Step::SettleAny { channel, seq, outcome } => self.settle(channel, seq, outcome),
             Step::Release { channel, budget } => self.release(channel, budget),
-            Step::Purge => {
-                reference.absent.clear();
-                let expected = std::mem::take(&mut reference.ready);
-                reference.counters.purged += expected.len() as u64;
-                let purged = queue.purge();
-                assert_eq!(purged.remaining(), expected.len() as u64);
-                assert!(purged.eq(expected.into_iter().map(|(seq, _)| home(seq))));
-            }
+            Step::Purge => self.purge(),
             Step::Evict(segment) => self.evict(segment),
             Step::Forget(segment) => self.forget_before = segment,
             Step::Ask => self.ask(),
             Step::Answer(lost) => self.answer(lost),
         }
+    }
+
+    fn purge(&mut self) {
+        let Self { queue, reference, .. } = self;
+        reference.absent.clear();
+        let mut expected = std::mem::take(&mut reference.ready);
+        expected.sort_unstable();
+        reference.counters.purged += expected.len() as u64;
+        let purged = queue.purge();
+        assert_eq!(purged.remaining(), expected.len() as u64);
+        assert!(purged.eq(expected.into_iter().map(|(seq, _)| home(seq))));
     }
 
     fn evict(&mut self, written: u32) {
@@ -320,7 +353,8 @@ impl Pair {
         evicted.sort_unstable();
         let ready = reference.ready.iter().map(|(seq, _)| *seq);
         let leave = ready.filter(|seq| segment(*seq) < written && !reference.absent.contains(seq));
-        let expected: Vec<_> = leave.collect();
+        let mut expected: Vec<_> = leave.collect();
+        expected.sort_unstable();
         assert_eq!(evicted, expected);
         reference.absent.extend(expected);
     }
@@ -333,14 +367,18 @@ impl Pair {
             return;
         }
         if reference.front_is_absent() {
-            assert_eq!(wanted.as_ref().map(|wanted| wanted[0].0.0), reference.absent.first().copied());
+            let first = reference.ready.first().map(|(seq, _)| *seq);
+            assert_eq!(wanted.as_ref().map(|wanted| wanted[0].0.0), first);
         }
         let seqs = wanted.iter().flatten().map(|(seq, home_now)| {
             assert_eq!(*home_now, home(seq.0));
             seq.0
         });
-        let expected = reference.absent.iter().copied().take(wanted.as_ref().map_or(0, Vec::len));
-        assert!(seqs.eq(expected), "the first that are absent, in order");
+        let absent = reference.absent_in_order().into_iter();
+        assert!(
+            seqs.eq(absent.take(wanted.as_ref().map_or(0, Vec::len))),
+            "the first that are absent, in order"
+        );
         *asked = wanted;
     }
 
@@ -547,14 +585,26 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+fn priorities() -> impl Strategy<Value = Option<Priorities>> {
+    let some = (1..16_u8, 0..3_u8).prop_map(|(highest, unsaid)| Some(Priorities { highest, unsaid }));
+    prop_oneof![Just(None), some]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn shows_what_the_reference_shows(steps in prop::collection::vec(step(), 1..120)) {
+    fn shows_what_the_reference_shows(
+        priorities in priorities(),
+        steps in prop::collection::vec(step(), 1..120),
+    ) {
+        let mut queue = Queue::new(QueueId(1));
+        if let Some(priorities) = priorities {
+            queue.prioritise(priorities);
+        }
         let mut pair = Pair {
-            queue: Queue::new(QueueId(1)),
-            reference: Reference::default(),
+            queue,
+            reference: Reference { priorities, ..Reference::default() },
             listed: BTreeSet::new(),
             forget_before: 0,
             asked: None,

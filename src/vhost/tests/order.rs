@@ -1,0 +1,134 @@
+//! What goes first: priorities of messages.
+
+use bytes::BytesMut;
+use ferrymq_protocol::properties::Properties;
+use ferrymq_protocol::table::Value;
+
+use super::storing::durable;
+use super::*;
+use crate::queue::{Backlog, Home, Location, Moment, Terms};
+
+fn with(name: &str, arguments: Table) -> QueueDefinition {
+    QueueDefinition { arguments, ..durable(name) }
+}
+
+fn prioritised(highest: i32) -> QueueDefinition {
+    with("q", Table::new().with("x-max-priority", Value::I32(highest)))
+}
+
+fn quorum(name: &str) -> QueueDefinition {
+    with(name, Table::new().with("x-queue-type", "quorum"))
+}
+
+impl Kit {
+    fn of_priority(&self, priority: Option<u8>, body: &'static str) -> Command {
+        let mut encoded = BytesMut::new();
+        Properties { priority, ..Properties::default() }.encode(&mut encoded).unwrap();
+        let parts = MessageParts { exchange: "", routing_key: "q", properties: &encoded, persistent: false };
+        let message = Message::new(parts, Bytes::from_static(body.as_bytes()));
+        let route = self.vhost.topology().route("", "q", &Features::default(), &[]).unwrap();
+        Command::Publish(Publish { message, route, returned: false, confirmed: true })
+    }
+
+    fn start(
+        &mut self,
+        connection: ConnectionKey,
+        channel: ChannelKey,
+        consumer: u32,
+        priority: i32,
+    ) -> Vec<Event> {
+        let consume = Consume {
+            channel,
+            consumer: ConsumerKey(consumer),
+            queue: QueueName::from("q"),
+            no_ack: false,
+            exclusive: false,
+            prefetch: 2,
+            arguments: Table::new().with("x-priority", Value::I32(priority)),
+        };
+        self.turn(connection, [request_of(Request::Consume(consume))])
+    }
+
+    /// What a new consumer without limits gets at once.
+    fn all_of(&mut self, connection: ConnectionKey, channel: ChannelKey) -> Vec<String> {
+        let options = Consuming { consumer: 99, no_ack: true, ..Consuming::default() };
+        let events = self.consume(connection, channel, "q", options);
+        bodies(&events[1..])
+    }
+}
+
+fn bodies(events: &[Event]) -> Vec<String> {
+    deliveries(events).into_iter().map(|(_, body, _)| body).collect()
+}
+
+fn cancel(channel: ChannelKey, consumer: u32) -> Command {
+    request_of(Request::Cancel { channel, consumer: ConsumerKey(consumer) })
+}
+
+#[test]
+fn the_highest_priority_goes_first_and_what_comes_back_takes_its_place() {
+    let mut kit = Kit::new();
+    let (connection, channel) = kit.open();
+    let queue = kit.declare(connection, prioritised(5));
+    let commands = [
+        kit.of_priority(None, "none"),
+        kit.of_priority(Some(1), "one"),
+        kit.of_priority(Some(9), "nine"),
+        kit.of_priority(Some(5), "five"),
+        kit.of_priority(Some(0), "zero"),
+    ];
+    kit.turn(connection, commands);
+    let events = kit.start(connection, channel, 1, 0);
+    assert_eq!(bodies(&events[1..]), ["nine", "five"]);
+    let commands = [cancel(channel, 1), settle(channel, queue, 2, Outcome::Requeue)];
+    kit.turn(connection, commands);
+    assert_eq!(kit.all_of(connection, channel), ["nine", "one", "none", "zero"]);
+}
+
+#[test]
+fn a_quorum_queue_has_priorities_and_its_default_is_four() {
+    let mut kit = Kit::new();
+    let (connection, channel) = kit.open();
+    kit.declare(connection, quorum("q"));
+    let commands = [
+        kit.of_priority(Some(3), "3"),
+        kit.of_priority(None, "none"),
+        kit.of_priority(Some(200), "200"),
+        kit.of_priority(Some(4), "4"),
+        kit.of_priority(Some(31), "31"),
+        kit.of_priority(Some(0), "0"),
+    ];
+    kit.turn(connection, commands);
+    assert_eq!(kit.all_of(connection, channel), ["200", "31", "none", "4", "3", "0"]);
+}
+
+#[test]
+fn what_comes_back_from_the_log_has_the_priority_it_asked_for() {
+    let said = [None, Some(0), Some(200), Some(2), Some(4), Some(40)];
+    for (definition, expected) in [
+        (durable("q"), [0, 1, 2, 3, 4, 5]),
+        (prioritised(255), [2, 5, 4, 3, 0, 1]),
+        (prioritised(3), [2, 4, 5, 3, 0, 1]),
+        (quorum("q"), [2, 5, 0, 4, 3, 1]),
+    ] {
+        let mut messages = Backlog::default();
+        for (seq, priority) in (0..).zip(said) {
+            let home = Home::new(Location { segment: 7, offset: 8 * seq }, 10);
+            messages.restore(Seq(seq), home, 4, Terms { priority, deadline: Moment::NEVER });
+        }
+        let kept = RestoredQueue { id: QueueId(1), next: Seq(9), messages };
+        let restored = Restored {
+            definitions: vec![Definition::Queue(definition)],
+            queues: [(QueueName::from("q"), kept)].into_iter().collect(),
+            next_queue: 2,
+            ..Restored::default()
+        };
+        let options = VhostOptions { outbox_bytes: 1 << 20, cache_bytes: 1 << 20 };
+        let (vhost, _) = Vhost::restore(VhostName::from("/"), options, restored);
+        let mut kit = Kit { vhost, effects: Effects::default() };
+        let (connection, channel) = kit.open();
+        kit.consume(connection, channel, "q", Consuming::default());
+        let read = kit.effects.reads.pop().expect("the consumer waits for it");
+        assert_eq!(read.wanted.iter().map(|(seq, _)| seq.0).collect::<Vec<_>>(), expected);
+    }
+}
