@@ -3,12 +3,13 @@
 //!
 //! Invariant: a consumer is in the ring of its priority exactly while its phase is [`Phase::Waiting`]; only
 //! rings that hold somebody are in `rings`, lowest priority first. Whoever is neither a live consumer nor
-//! holds anything is not in here.
+//! holds anything is not in here. `single` knows all living consumers, or is not there.
 
 use std::collections::BTreeMap;
 
 use slab::Slab;
 
+use super::single::{Single, Succession};
 use super::unacked::List;
 use super::{ConsumerOptions, ExclusiveUse};
 use crate::model::{ChannelKey, ConsumerKey, Seq};
@@ -72,9 +73,16 @@ pub(super) struct Holders {
     rings: Vec<Ring>,
     consumers: u64,
     exclusive: bool,
+    /// One consumer at a time has the messages.
+    single: Option<Box<Single>>,
 }
 
 impl Holders {
+    /// One consumer at a time has the messages. To be called before there is one.
+    pub(super) fn set_single(&mut self, succession: Succession) {
+        self.single = Some(Box::new(Single::new(succession)));
+    }
+
     pub(super) fn consumers(&self) -> u64 {
         self.consumers
     }
@@ -101,6 +109,10 @@ impl Holders {
         self.consumers += 1;
         self.exclusive = options.exclusive;
         self.enqueue(number);
+        if let Some(single) = &mut self.single {
+            single.join(number, options.priority);
+            self.choose_single();
+        }
         Ok(())
     }
 
@@ -116,6 +128,9 @@ impl Holders {
         let holder = self.get_mut(number);
         holder.phase = Phase::Cancelled;
         let options = holder.consumer;
+        if let Some(single) = &mut self.single {
+            single.leave(number);
+        }
         self.settled(number);
         options
     }
@@ -130,13 +145,16 @@ impl Holders {
 
     /// The consumer whose turn it is.
     pub(super) fn front(&self) -> Option<u32> {
-        self.rings.last().map(|ring| ring.front)
+        match &self.single {
+            None => self.rings.last().map(|ring| ring.front),
+            Some(single) => single.taker().filter(|number| self.get(*number).phase == Phase::Waiting),
+        }
     }
 
     /// The front consumer has had its turn: to the back, or out of the ring until it has credit.
     pub(super) fn rotate(&mut self) {
-        let Some(ring) = self.rings.last() else { return };
-        let (front, alone) = (ring.front, ring.front == ring.back);
+        let Some(front) = self.front() else { return };
+        let alone = self.single.is_some() || self.rings.last().is_none_or(|ring| ring.front == ring.back);
         if !self.get(front).has_credit() {
             self.dequeue(front);
             self.get_mut(front).phase = Phase::Spent;
@@ -190,6 +208,17 @@ impl Holders {
             Phase::Getting if idle => self.forget((channel, Role::Getter)),
             Phase::Cancelled if idle => self.forget((channel, Role::Cancelled(number))),
             Phase::Getting | Phase::Cancelled => {}
+        }
+        if self.single.is_some() {
+            self.choose_single();
+        }
+    }
+
+    /// Lets the next consumer have the messages if the one that has them is gone or gives way.
+    fn choose_single(&mut self) {
+        let Self { single, slots, .. } = self;
+        if let Some(single) = single {
+            single.choose(|number| slots[number as usize].list.len() == 0);
         }
     }
 

@@ -19,6 +19,7 @@ mod holders;
 mod home;
 mod levels;
 mod residence;
+mod single;
 mod terms;
 mod unacked;
 mod values;
@@ -32,6 +33,7 @@ pub use detached::Detached;
 pub use dying::{Dead, Reason};
 pub use history::History;
 pub use home::{Home, Location};
+pub use single::Succession;
 pub use terms::{Moment, Priorities, Terms};
 pub use values::{
     Asked, ConsumerOptions, Dispatched, ExclusiveUse, Got, Holding, Kept, QueueCounters, Released, Settled,
@@ -152,6 +154,11 @@ impl Queue {
         self.ready.prioritise(priorities);
     }
 
+    /// One consumer at a time gets messages. To be called once, before anything else.
+    pub fn set_single_active(&mut self, succession: Succession) {
+        self.holders.set_single(succession);
+    }
+
     /// Takes a message in, behind all others of its priority. Its home is [`Home::NONE`] or [`Home::AWAITED`].
     pub fn push(&mut self, message: Message, home: Home, terms: Terms) -> Seq {
         self.counters.published += 1;
@@ -218,8 +225,9 @@ impl Queue {
     }
 
     /// The consumer that gets the next message: the one whose turn it is among those of the highest
-    /// priority that have credit and are not parked. None if there is nobody or nothing, or while the
-    /// release of a channel is unfinished, for that would deliver out of order.
+    /// priority that have credit and are not parked. If one at a time gets messages, nobody but that one.
+    /// None if there is nobody or nothing, or while the release of a channel is unfinished, for that would
+    /// deliver out of order.
     #[must_use]
     #[inline]
     pub fn front_consumer(&self) -> Option<&ConsumerOptions> {

@@ -120,7 +120,7 @@ const ARGUMENTS: &[Argument] = &[
     argument("x-max-in-memory-bytes", Known::Quorum, Effect::Done, check_not_negative),
     argument("x-max-priority", Known::Classic, Effect::Done, check_max_priority),
     argument("x-overflow", Known::Both, Effect::NotYet, check_overflow),
-    argument("x-single-active-consumer", Known::Both, Effect::NotYet, check_boolean),
+    argument("x-single-active-consumer", Known::Both, Effect::Done, check_boolean),
     argument("x-delivery-limit", Known::Quorum, Effect::NotYet, check_integer),
     argument("x-delayed-retry-type", Known::Quorum, Effect::NotYet, check_delayed_retry_type),
     argument("x-delayed-retry-min", Known::Quorum, Effect::NotYet, check_not_negative),

@@ -6,7 +6,7 @@ use super::connections::Channel;
 use super::state::{Release, SLICE_MESSAGES, Vhost};
 use super::{Consume, Effects, Event, Get, Got, Outcome, Reply, ReplyToken};
 use crate::model::{ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, QueueId, QueueName};
-use crate::queue::{self, Asked, ConsumerOptions};
+use crate::queue::{self, Asked, ConsumerOptions, Succession};
 use crate::topology::Refusal;
 
 impl Vhost {
@@ -60,6 +60,11 @@ impl Vhost {
         let id = entry.id;
         let priority = self.consumer_priority(consume)?;
         let slot = self.queues.get_mut(&id).expect("a queue of the topology has its state");
+        let in_use = || Refusal::ExclusiveUse { queue: consume.queue.clone(), vhost: self.name.clone() };
+        // One consumer at a time has the messages anyway; in a quorum queue RabbitMQ lets it pass.
+        if consume.exclusive && slot.settings.single_active == Some(Succession::AtItsEnd) {
+            return Err(in_use());
+        }
         slot.queue
             .add_consumer(ConsumerOptions {
                 connection,
@@ -71,10 +76,7 @@ impl Vhost {
                 priority,
                 prefetch: consume.prefetch,
             })
-            .map_err(|_exclusive| Refusal::ExclusiveUse {
-                queue: consume.queue.clone(),
-                vhost: self.name.clone(),
-            })?;
+            .map_err(|_exclusive| in_use())?;
         self.calendar.renew(slot);
         self.connections.channel(consume.channel).consumers.push((consume.consumer, id));
         if !consume.no_ack {

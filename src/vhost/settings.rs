@@ -9,7 +9,7 @@ use ferrymq_protocol::table::{Table, Value};
 
 use super::death::DeadLetters;
 use crate::model::QueueDefinition;
-use crate::queue::Priorities;
+use crate::queue::{Priorities, Succession};
 use crate::topology::{AppliedPolicies, QueueType, lower_limit};
 
 /// Every quorum queue has these.
@@ -43,7 +43,7 @@ pub struct Settings {
     /// Without them all messages are equal.
     pub priorities: Option<Priorities>,
     /// One consumer at a time gets messages.
-    pub single_active_consumer: bool,
+    pub single_active: Option<Succession>,
     /// How often clients may fail with a message before it is dropped or dead-lettered.
     pub delivery_limit: Option<u64>,
     /// Where what is dropped goes.
@@ -59,6 +59,8 @@ impl Settings {
         let said = Said { arguments: &definition.arguments, policies };
         let quorum = QueueType::of(&definition.arguments) == QueueType::Quorum;
         let highest = said.argument("x-max-priority").and_then(|highest| u8::try_from(highest).ok());
+        let single = definition.arguments.get("x-single-active-consumer") == Some(&Value::Boolean(true));
+        let succession = if quorum { Succession::ByPriority } else { Succession::AtItsEnd };
         Self {
             message_ttl: said.lower("x-message-ttl"),
             expires: said.lower("x-expires"),
@@ -72,8 +74,7 @@ impl Settings {
                 None | Some(0) => None,
                 Some(highest) => Some(Priorities { highest, unsaid: 0 }),
             },
-            single_active_consumer: definition.arguments.get("x-single-active-consumer")
-                == Some(&Value::Boolean(true)),
+            single_active: single.then_some(succession),
             delivery_limit: said.delivery_limit(),
             dead_letters: DeadLetters::of(|name| said.argument_or_policy(name)).map(Arc::new),
             tells_failures: quorum,
@@ -188,7 +189,7 @@ mod tests {
             max_length: Some(5),
             overflow: Overflow::RejectPublishDlx,
             priorities: Some(Priorities { highest: 10, unsaid: 0 }),
-            single_active_consumer: true,
+            single_active: Some(Succession::AtItsEnd),
             ..Settings::default()
         };
         assert_eq!(settings(arguments), expected);

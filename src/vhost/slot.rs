@@ -51,6 +51,9 @@ impl QueueSlot {
         if let Some(priorities) = settings.priorities {
             queue.prioritise(priorities);
         }
+        if let Some(succession) = settings.single_active {
+            queue.set_single_active(succession);
+        }
         Self {
             queue,
             durable: definition.durable,

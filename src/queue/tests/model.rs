@@ -9,7 +9,7 @@ use super::{consumer, get, home, message, number};
 use crate::model::{ChannelKey, ConsumerKey, Outcome, QueueId, Seq};
 use crate::queue::{
     Asked, ChunkNumber, ConsumerOptions, ExclusiveUse, Home, Location, Moment, Priorities, Queue,
-    QueueCounters, Released, Terms,
+    QueueCounters, Released, Succession, Terms,
 };
 
 /// One step. Numbers that pick something are taken modulo what there is.
@@ -91,6 +91,9 @@ struct Started {
 struct Reference {
     next: u64,
     priorities: Option<Priorities>,
+    single: Option<Succession>,
+    /// Who has the messages, if one consumer at a time has them.
+    active: Option<usize>,
     /// In the order in which they are handed out.
     ready: Vec<(u64, bool)>,
     /// Those of them that are in the log only.
@@ -146,7 +149,11 @@ impl Reference {
         if self.ready.is_empty() || !self.releasing.is_empty() {
             return None;
         }
+        if self.single == Some(Succession::ByPriority) && self.active != self.first_in_line() {
+            return None;
+        }
         (0..self.started.len())
+            .filter(|instance| self.single.is_none() || self.active == Some(*instance))
             .filter(|instance| {
                 let started = &self.started[*instance];
                 started.alive && !started.parked && self.has_credit(*instance)
@@ -157,12 +164,30 @@ impl Reference {
             })
     }
 
+    fn first_in_line(&self) -> Option<usize> {
+        let living = (0..self.started.len()).filter(|instance| self.started[*instance].alive);
+        living.min_by_key(|instance| (-self.started[*instance].options.priority, *instance))
+    }
+
+    /// To be called whenever a consumer has come or gone, or a delivery has ended.
+    fn choose(&mut self) {
+        let living = self.active.filter(|instance| self.started[*instance].alive);
+        let stays = living.is_some_and(|instance| {
+            self.single == Some(Succession::AtItsEnd)
+                || self.held.iter().any(|held| held.instance == Some(instance))
+        });
+        if !stays {
+            self.active = self.first_in_line();
+        }
+    }
+
     fn add(&mut self, options: ConsumerOptions) -> Result<(), ExclusiveUse> {
         if self.living().any(|other| other.options.exclusive || options.exclusive) {
             return Err(ExclusiveUse);
         }
         let turn = self.now();
         self.started.push(Started { options, alive: true, parked: false, turn });
+        self.choose();
         Ok(())
     }
 
@@ -197,6 +222,7 @@ impl Reference {
         let instance = self.held[index].instance;
         let spent = instance.is_some_and(|instance| !self.has_credit(instance));
         let held = self.held.remove(index);
+        self.choose();
         if let Some(instance) = instance
             && spent
         {
@@ -290,6 +316,7 @@ impl Pair {
                 let instance = reference.find(channel, consumer);
                 let expected = instance.map(|instance| {
                     reference.started[instance].alive = false;
+                    reference.choose();
                     reference.started[instance].options
                 });
                 assert_eq!(queue.remove_consumer(ChannelKey(channel), ConsumerKey(consumer)), expected);
@@ -585,6 +612,10 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+fn single() -> impl Strategy<Value = Option<Succession>> {
+    prop_oneof![3 => Just(None), 1 => Just(Some(Succession::AtItsEnd)), 1 => Just(Some(Succession::ByPriority))]
+}
+
 fn priorities() -> impl Strategy<Value = Option<Priorities>> {
     let some = (1..16_u8, 0..3_u8).prop_map(|(highest, unsaid)| Some(Priorities { highest, unsaid }));
     prop_oneof![Just(None), some]
@@ -596,15 +627,19 @@ proptest! {
     #[test]
     fn shows_what_the_reference_shows(
         priorities in priorities(),
+        single in single(),
         steps in prop::collection::vec(step(), 1..120),
     ) {
         let mut queue = Queue::new(QueueId(1));
         if let Some(priorities) = priorities {
             queue.prioritise(priorities);
         }
+        if let Some(succession) = single {
+            queue.set_single_active(succession);
+        }
         let mut pair = Pair {
             queue,
-            reference: Reference { priorities, ..Reference::default() },
+            reference: Reference { priorities, single, ..Reference::default() },
             listed: BTreeSet::new(),
             forget_before: 0,
             asked: None,

@@ -158,6 +158,6 @@ fn arguments_that_do_nothing_yet_are_named() {
         ("x-mine", 1.into()),
         ("x-delivery-limit", 3.into()),
     ]);
-    assert_eq!(arguments_without_effect(&arguments), ["x-single-active-consumer", "x-delivery-limit"]);
+    assert_eq!(arguments_without_effect(&arguments), ["x-delivery-limit"]);
     assert_eq!(QueueType::of(&arguments), QueueType::Quorum);
 }

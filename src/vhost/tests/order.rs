@@ -1,4 +1,4 @@
-//! What goes first: priorities of messages.
+//! What goes first and to whom: priorities of messages, and queues with a single active consumer.
 
 use bytes::BytesMut;
 use ferrymq_protocol::properties::Properties;
@@ -14,6 +14,11 @@ fn with(name: &str, arguments: Table) -> QueueDefinition {
 
 fn prioritised(highest: i32) -> QueueDefinition {
     with("q", Table::new().with("x-max-priority", Value::I32(highest)))
+}
+
+fn single(kind: &str) -> QueueDefinition {
+    let arguments = Table::new().with("x-queue-type", kind);
+    with("q", arguments.with("x-single-active-consumer", Value::Boolean(true)))
 }
 
 fn quorum(name: &str) -> QueueDefinition {
@@ -59,6 +64,11 @@ impl Kit {
 
 fn bodies(events: &[Event]) -> Vec<String> {
     deliveries(events).into_iter().map(|(_, body, _)| body).collect()
+}
+
+/// Consumers and bodies.
+fn taken(events: &[Event]) -> Vec<(u32, String)> {
+    deliveries(events).into_iter().map(|(consumer, body, _)| (consumer, body)).collect()
 }
 
 fn cancel(channel: ChannelKey, consumer: u32) -> Command {
@@ -131,4 +141,87 @@ fn what_comes_back_from_the_log_has_the_priority_it_asked_for() {
         let read = kit.effects.reads.pop().expect("the consumer waits for it");
         assert_eq!(read.wanted.iter().map(|(seq, _)| seq.0).collect::<Vec<_>>(), expected);
     }
+}
+
+#[test]
+fn one_consumer_has_the_messages_until_it_is_gone() {
+    let mut kit = Kit::new();
+    let (connection, first) = kit.open();
+    let (other, second) = kit.open();
+    let queue = kit.declare(connection, single("classic"));
+    kit.start(connection, first, 1, 0);
+    kit.start(other, second, 2, 0);
+    kit.start(other, second, 3, 5);
+    let commands: Vec<_> = ["a", "b", "c"].map(|body| kit.publish("q", body)).into();
+    let events = kit.turn(connection, commands);
+    assert_eq!(taken(&events), [(1, "a".into()), (1, "b".into())], "its limit is 2");
+    assert_eq!(kit.collect(other).len(), 0, "the others wait, whatever their priority");
+    let events = kit.turn(connection, [settle(first, queue, 0, Outcome::Ack)]);
+    assert_eq!(taken(&events), [(1, "c".into())]);
+    kit.turn(connection, [cancel(first, 1)]);
+    let command = kit.publish("q", "d");
+    kit.turn(connection, [command]);
+    assert_eq!(taken(&kit.collect(other)), [(3, "d".into())]);
+    kit.vhost.detach(connection, &mut kit.effects);
+    assert_eq!(
+        taken(&kit.collect(other)),
+        [(3, "b".into())],
+        "what the first one held goes to the active one"
+    );
+    kit.vhost.detach(other, &mut kit.effects);
+    let (last, channel) = kit.open();
+    let events = kit.start(last, channel, 7, 0);
+    assert_eq!(deliveries(&events[1..]).len(), 2, "{events:?}");
+}
+
+#[test]
+fn in_a_quorum_queue_a_higher_priority_takes_over_when_nothing_is_held() {
+    let mut kit = Kit::new();
+    let (connection, channel) = kit.open();
+    let queue = kit.declare(connection, single("quorum"));
+    kit.start(connection, channel, 1, 0);
+    let command = kit.publish("q", "a");
+    kit.turn(connection, [command]);
+    kit.start(connection, channel, 2, 5);
+    let command = kit.publish("q", "b");
+    assert_eq!(kit.turn(connection, [command]).len(), 0, "the active one gives way and has not finished");
+    let events = kit.turn(connection, [settle(channel, queue, 0, Outcome::Ack)]);
+    assert_eq!(taken(&events), [(2, "b".into())]);
+    let events = kit.turn(connection, [settle(channel, queue, 1, Outcome::Ack), cancel(channel, 2)]);
+    assert_eq!(events.len(), 1, "{events:?}");
+    let command = kit.publish("q", "c");
+    assert_eq!(taken(&kit.turn(connection, [command])), [(1, "c".into())]);
+    // Whoever would have taken over goes, and the active one goes on.
+    kit.start(connection, channel, 3, 5);
+    kit.turn(connection, [cancel(channel, 3)]);
+    let command = kit.publish("q", "d");
+    assert_eq!(taken(&kit.turn(connection, [command])), [(1, "d".into())]);
+}
+
+#[test]
+fn an_active_consumer_at_its_channels_limit_keeps_its_turn_and_loses_it_with_the_channel() {
+    let mut kit = Kit::new();
+    let (connection, channel) = kit.open();
+    let (other, second) = kit.open();
+    let queue = kit.declare(connection, single("classic"));
+    kit.turn(connection, [Command::LimitChannel { channel, prefetch: 1 }]);
+    kit.start(connection, channel, 1, 0);
+    kit.start(other, second, 2, 0);
+    let commands: Vec<_> = ["a", "b", "c"].map(|body| kit.publish("q", body)).into();
+    assert_eq!(taken(&kit.turn(connection, commands)), [(1, "a".into())]);
+    assert_eq!(taken(&kit.turn(connection, [settle(channel, queue, 0, Outcome::Ack)])), [(1, "b".into())]);
+    assert_eq!(kit.collect(other).len(), 0);
+    kit.turn(connection, [request_of(Request::CloseChannel(channel))]);
+    assert_eq!(taken(&kit.collect(other)), [(2, "b".into()), (2, "c".into())]);
+}
+
+#[test]
+fn nobody_has_a_queue_for_itself_that_has_a_single_active_consumer() {
+    let mut kit = Kit::new();
+    let (connection, channel) = kit.open();
+    kit.declare(connection, single("classic"));
+    let options = Consuming { exclusive: true, ..Consuming::default() };
+    let events = kit.consume(connection, channel, "q", options);
+    let refused = Refusal::ExclusiveUse { queue: QueueName::from("q"), vhost: VhostName::from("/") };
+    assert!(matches!(&events[..], [Event::Replied { result: Err(refusal), .. }] if *refusal == refused));
 }
