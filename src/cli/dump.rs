@@ -64,7 +64,11 @@ impl Lines {
                     (printable(message.parts.exchange), printable(message.parts.routing_key));
                 let (properties, body) = (message.parts.properties.len(), message.body.len());
                 write!(line, " exchange={exchange:?} key={key:?} properties={properties} body={body}")?;
-                line.push_str(if message.parts.persistent { "" } else { " transient" });
+                line.push_str(match (message.parts.persistent, message.survives) {
+                    (true, _) => "",
+                    (false, true) => " kept",
+                    (false, false) => " transient",
+                });
                 if self.bodies {
                     write!(line, " {:?}", printable(message.body))?;
                 }
@@ -183,7 +187,7 @@ mod tests {
 
     use super::*;
     use crate::model::{LogPosition, Message, MessageParts, QueueName, VhostName};
-    use crate::storage::log::{Location, SegmentNumber};
+    use crate::storage::log::{Location, SegmentNumber, StoredMessage};
 
     fn line(lines: &Lines, record: Record<'_>) -> String {
         let location = Location { segment: SegmentNumber(3), offset: 64 };
@@ -204,16 +208,16 @@ mod tests {
             MessageParts { exchange: "e\n", routing_key: "k\"", properties: &[0, 0], persistent: false };
         let message = Message::new(parts, Bytes::from_static(b"body\x1b\xff"));
         let queues = [(QueueId(4), Seq(9)), (QueueId(5), Seq(1))];
-        let record = Record::Publish {
+        let record = |survives| Record::Publish {
             vhost: VhostId(1),
             queues: &queues,
             deadlines: &[],
-            message: (&message).into(),
+            message: StoredMessage { survives, ..(&message).into() },
         };
         let head = "0000000003 7 publish vhost=\"/\" queue=\"orders\\u{1b}[2J\":9 queue=#5:1 \
-                    exchange=\"e\\n\" key=\"k\"\" properties=2 body=6 transient";
-        assert_eq!(line(&lines(false), record), head);
-        assert_eq!(line(&lines(true), record), format!("{head} \"body\\u{{1b}}\\xff\""));
+                    exchange=\"e\\n\" key=\"k\"\" properties=2 body=6";
+        assert_eq!(line(&lines(false), record(false)), format!("{head} transient"));
+        assert_eq!(line(&lines(true), record(true)), format!("{head} kept \"body\\u{{1b}}\\xff\""));
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl Tally {
         self.names.apply(record);
         match *record {
             // A start drops it: it was stored for the sake of memory.
-            Record::Publish { message, .. } if !message.parts.persistent => {}
+            Record::Publish { message, .. } if !message.survives => {}
             Record::Publish { vhost, queues, message, .. } => {
                 for (queue, seq) in queues {
                     let bytes = message.body.len() as u64;
@@ -123,6 +123,7 @@ mod tests {
 
     use super::*;
     use crate::model::{Message, MessageParts, QueueName, Seq, VhostName};
+    use crate::storage::log::StoredMessage;
 
     const VHOST: VhostId = VhostId(1);
 
@@ -156,6 +157,19 @@ mod tests {
         ack(&mut tally, 2, 0, 14);
         tally.apply(&Record::DeleteQueue { vhost: VHOST, queue: QueueId(1) });
         assert_eq!(held(&tally), [(2, 1, 100)]);
+    }
+
+    #[test]
+    fn what_is_not_persistent_counts_if_it_survives() {
+        let mut tally = Tally::default();
+        let parts = MessageParts { exchange: "", routing_key: "", properties: &[], persistent: false };
+        let message = Message::new(parts, Bytes::from_static(b"body"));
+        for (seq, survives) in [(1, false), (2, true)] {
+            let (queues, message) =
+                ([(QueueId(1), Seq(seq))], StoredMessage { survives, ..(&message).into() });
+            tally.apply(&Record::Publish { vhost: VHOST, queues: &queues, deadlines: &[], message });
+        }
+        assert_eq!(held(&tally), [(1, 1, 4)]);
     }
 
     #[test]

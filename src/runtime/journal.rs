@@ -4,8 +4,8 @@
 //! is not stored for it.
 
 use crate::model::{Message, QueueId, Seq, VhostName};
-use crate::queue::{History, Moment, Terms};
-use crate::storage::log::{Batch, Record, SeqRange, VhostId};
+use crate::queue::{History, Kept, Moment};
+use crate::storage::log::{Batch, Record, SeqRange, StoredMessage, VhostId};
 use crate::vhost::{Entry, Journal, Places, Vhost};
 
 /// Encodes what is to be stored for one vhost; keeps its room between turns.
@@ -80,7 +80,7 @@ impl Scribe {
                     places = rest;
                     let kept = of_message.iter().filter_map(|(queue, seq)| {
                         let kept = vhost.kept(*queue, *seq)?;
-                        kept.home.is_awaited().then_some((*queue, *seq, kept.terms))
+                        kept.home.is_awaited().then_some((*queue, *seq, kept))
                     });
                     self.publish(message, kept);
                 }
@@ -103,12 +103,15 @@ impl Scribe {
         self.end_ranges();
     }
 
-    /// Encodes a message for these places, unless there are none.
-    pub(super) fn publish(&mut self, message: &Message, places: impl Iterator<Item = (QueueId, Seq, Terms)>) {
+    /// Encodes a message for these places, unless there are none. Either it survives a restart in all of them, or it
+    /// is stored for the sake of memory in all of them.
+    pub(super) fn publish(&mut self, message: &Message, places: impl Iterator<Item = (QueueId, Seq, Kept)>) {
         self.end_ranges();
         let first = self.places.len();
         self.deadlines.clear();
-        for (queue, seq, terms) in places {
+        let mut survives = message.persistent();
+        for (queue, seq, Kept { terms, home, .. }) in places {
+            survives |= !home.is_transient();
             if terms.deadline < Moment::NEVER || !self.deadlines.is_empty() {
                 self.deadlines.resize(self.places.len() - first, Moment::NEVER.0);
                 self.deadlines.push(terms.deadline.0);
@@ -124,7 +127,7 @@ impl Scribe {
             vhost: self.vhost,
             queues,
             deadlines: &self.deadlines,
-            message: message.into(),
+            message: StoredMessage { survives, ..message.into() },
         });
         let bytes = bytes_per_place(self.batch.size() - before, queues.len());
         self.extents.resize(self.places.len(), Extent { begin, bytes });

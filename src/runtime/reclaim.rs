@@ -225,7 +225,7 @@ impl VhostHandle {
                 if kept.history.redelivered {
                     redelivered.push((*queue, *seq, kept.history));
                 }
-                Some((*queue, *seq, kept.terms))
+                Some((*queue, *seq, kept))
             });
             scribe.publish(message, alive);
         }

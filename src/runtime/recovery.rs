@@ -60,8 +60,7 @@ impl Replay {
     pub fn record(&mut self, placed: &Placed<'_>) {
         let segment = number(placed.location.segment);
         match placed.record {
-            // What is not persistent was stored for the sake of memory.
-            Record::Publish { message, .. } if !message.parts.persistent => {}
+            Record::Publish { message, .. } if !message.survives => {}
             Record::Publish { vhost, queues, deadlines, message } => {
                 let home = Home::new(location(placed.location), bytes_per_place(placed.bytes, queues.len()));
                 let priority = priority_of(message.parts.properties);

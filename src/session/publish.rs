@@ -119,7 +119,7 @@ impl Channel {
         let unroutable = route.targets.is_empty();
         let returned = unroutable && mandatory;
         self.counters.publish += 1;
-        let waits_for_disk = message.persistent() && !unroutable;
+        let waits_for_disk = !unroutable && (message.persistent() || route.kept);
         match &mut self.mode {
             Mode::Plain => {
                 self.count_unroutable(unroutable, returned);

@@ -33,6 +33,8 @@ pub struct Route {
     /// Every publish to this exchange with this routing key and without further keys has this same route, until
     /// [`super::Topology::generation`] changes. False as soon as more of the message, or chance, had a say.
     pub cacheable: bool,
+    /// One of the queues keeps every message across a restart, persistent or not.
+    pub kept: bool,
 }
 
 /// Who gets a copy of a publish.
@@ -148,7 +150,8 @@ impl Topology {
         if exchange == DEFAULT_EXCHANGE
             && let Some(token) = reply_to_token(routing_key)
         {
-            return Ok(Route { exchange: start.id, targets: Targets::ReplyTo(token), cacheable: true });
+            let targets = Targets::ReplyTo(token);
+            return Ok(Route { exchange: start.id, targets, cacheable: true, kept: false });
         }
         Ok(self.walk((start, None), routing_key, features, extra_keys))
     }
@@ -349,6 +352,7 @@ impl<'t> Walk<'t, '_> {
             let queues = self.queues.into_sorted().into();
             Targets::Recorded(Arc::new(Recorded { queues, recorders: self.recorders.into() }))
         };
-        Route { exchange: self.start, targets, cacheable }
+        let kept = self.topology.keeps_in(targets.queues());
+        Route { exchange: self.start, targets, cacheable, kept }
     }
 }

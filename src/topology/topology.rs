@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::arguments;
+use super::arguments::{self, QueueType};
 use super::binding::{Binding, Bindings};
 use super::change::{Changes, Declared};
 use super::equivalence;
@@ -54,6 +54,8 @@ pub struct Topology {
     pub(super) queues: Map<QueueName, QueueEntry>,
     pub(super) bindings: Bindings,
     pub(super) policies: Arc<Policies>,
+    /// The queues that keep every message across a restart.
+    keepers: Map<QueueId, ()>,
     generation: u64,
     next_exchange: u64,
 }
@@ -68,6 +70,7 @@ impl Topology {
             queues: new_map(),
             bindings: Bindings::new(),
             policies: Arc::default(),
+            keepers: new_map(),
             generation: 0,
             next_exchange: 0,
         };
@@ -113,6 +116,11 @@ impl Topology {
     #[must_use]
     pub fn queue(&self, name: &str) -> Option<&QueueEntry> {
         self.queues.get(name)
+    }
+
+    /// Whether one of these queues keeps every message across a restart, persistent or not.
+    pub(super) fn keeps_in(&self, queues: &[QueueId]) -> bool {
+        !self.keepers.is_empty() && queues.iter().any(|queue| self.keepers.contains_key(queue))
     }
 
     /// All exchanges, in no order, but always the same.
@@ -256,6 +264,9 @@ impl Topology {
         arguments::check(&definition, &self.vhost)?;
         let mut changes = Changes::default();
         changes.put(Definition::Queue(definition.clone()), definition.durable);
+        if QueueType::of(&definition.arguments) == QueueType::Quorum {
+            self.keepers.insert_mut(id, ());
+        }
         let entry = QueueEntry { id, definition: Arc::new(definition), owner };
         self.queues.insert_mut(entry.definition.name.clone(), entry);
         self.generation += 1;
@@ -271,6 +282,7 @@ impl Topology {
         // While the queue is still there, its bindings know what to take out of which rule.
         self.remove_incoming(&Destination::Queue(entry.definition.name.clone()), &mut doomed, &mut changes);
         self.queues.remove_mut(name);
+        self.keepers.remove_mut(&entry.id);
         self.generation += 1;
         changes.delete(Definition::Queue((*entry.definition).clone()), entry.definition.durable);
         self.delete_exchanges(doomed, &mut changes);

@@ -48,6 +48,8 @@ pub struct Settings {
     pub delivery_limit: Option<u64>,
     /// Where what is dropped goes.
     pub(super) dead_letters: Option<Arc<DeadLetters>>,
+    /// Every message survives a restart, persistent or not.
+    pub keeps_all: bool,
     /// Its consumers are told how often clients have failed with a message.
     pub tells_failures: bool,
 }
@@ -77,6 +79,7 @@ impl Settings {
             single_active: single.then_some(succession),
             delivery_limit: said.delivery_limit(),
             dead_letters: DeadLetters::of(|name| said.argument_or_policy(name)).map(Arc::new),
+            keeps_all: quorum,
             tells_failures: quorum,
         }
     }

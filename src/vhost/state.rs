@@ -228,7 +228,7 @@ impl Vhost {
                 None => expiry::terms(&slot.settings, &message, self.calendar.now),
                 Some(_) => delay::terms(&message, self.calendar.now),
             };
-            if slot.durable && message.persistent() {
+            if slot.durable && (message.persistent() || slot.settings.keeps_all) {
                 effects.journal.published(&message, id, slot.queue.next());
                 slot.queue.push(message, Home::AWAITED, terms);
             } else {

@@ -103,6 +103,28 @@ def test_priorities_hold_where_nothing_is_in_memory(own_broker):
     connection.close()
 
 
+def test_a_quorum_queue_keeps_everything_and_knows_priorities(own_broker):
+    broker = own_broker()
+    connection, channel = connect(broker)
+    channel.queue_declare("q", durable=True, arguments={"x-queue-type": "quorum"})
+    channel.queue_declare("classic", durable=True)
+    channel.queue_bind("q", "amq.fanout")
+    channel.queue_bind("classic", "amq.fanout")
+    for body, priority in ((b"3", 3), (b"none", None), (b"100", 100), (b"0", 0), (b"5", 5)):
+        properties = pika.BasicProperties(priority=priority, delivery_mode=1)
+        channel.basic_publish("amq.fanout", "", body, properties)
+    # The first end is a power cut right behind the last confirm.
+    for end in (broker.kill, broker.stop_process):
+        end()
+        broker.start()
+        connection, channel = connect(broker)
+        assert bodies(channel, "classic") == []
+        held = [channel.basic_get("q") for _ in range(5)]
+        assert [body for _, _, body in held] == [b"100", b"5", b"none", b"3", b"0"]
+        assert {properties.delivery_mode for _, properties, _ in held} == {1}
+        connection.close()
+
+
 @pytest.mark.parametrize("kind", ["classic", "quorum"])
 def test_the_next_consumer_takes_over_when_the_active_one_goes(own_broker, kind):
     broker = own_broker()

@@ -144,6 +144,27 @@ fn what_comes_back_from_the_log_has_the_priority_it_asked_for() {
 }
 
 #[test]
+fn a_quorum_queue_keeps_what_is_not_persistent() {
+    let mut kit = Kit::new();
+    let (connection, _) = kit.open();
+    for definition in [durable("c"), quorum("q")] {
+        let name = definition.name.clone();
+        kit.declare(connection, definition);
+        kit.turn(connection, [storing::bind_to_fanout(name.as_str())]);
+    }
+    kit.journal();
+    let route = kit.vhost.topology().route("amq.fanout", "", &Features::default(), &[]).unwrap();
+    assert!(route.kept);
+    let Command::Publish(publish) = kit.of_priority(None, "m") else { unreachable!("it is one") };
+    assert!(publish.route.kept, "so the publisher's confirm waits for the disk");
+    kit.turn(connection, [Command::Publish(Publish { route, ..publish })]);
+    assert_eq!(kit.journal(), ["m in [2:0]", "waited for"]);
+    let delete = Request::DeleteQueue { name: QueueName::from("q"), if_unused: false, if_empty: false };
+    kit.turn(connection, [request_of(delete)]);
+    assert!(!kit.vhost.topology().route("amq.fanout", "", &Features::default(), &[]).unwrap().kept);
+}
+
+#[test]
 fn one_consumer_has_the_messages_until_it_is_gone() {
     let mut kit = Kit::new();
     let (connection, first) = kit.open();

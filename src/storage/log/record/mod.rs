@@ -52,6 +52,8 @@ pub struct StoredMessage<'a> {
     pub parts: MessageParts<'a>,
     /// The body.
     pub body: &'a [u8],
+    /// It comes back after a restart, as whatever is persistent does; what does not was stored for the sake of memory.
+    pub survives: bool,
 }
 
 impl StoredMessage<'_> {
@@ -70,7 +72,7 @@ impl<'a> From<&'a Message> for StoredMessage<'a> {
             properties: message.properties(),
             persistent: message.persistent(),
         };
-        Self { parts, body: message.body() }
+        Self { parts, body: message.body(), survives: parts.persistent }
     }
 }
 

@@ -8,6 +8,8 @@ use crate::storage::log::VhostId;
 const PERSISTENT: u8 = 1;
 /// Behind each place stands its deadline, counted from one; 0 is none.
 const EXPIRES: u8 = 2;
+/// It survives a restart though it is not persistent.
+const KEPT: u8 = 4;
 
 pub(super) fn put(
     vhost: VhostId,
@@ -16,8 +18,9 @@ pub(super) fn put(
     message: &StoredMessage<'_>,
     out: &mut Vec<u8>,
 ) {
-    let StoredMessage { parts, body } = message;
-    let flags = u8::from(parts.persistent) * PERSISTENT + u8::from(!deadlines.is_empty()) * EXPIRES;
+    let StoredMessage { parts, body, survives } = message;
+    let kept = u8::from(*survives && !parts.persistent) * KEPT;
+    let flags = u8::from(parts.persistent) * PERSISTENT + u8::from(!deadlines.is_empty()) * EXPIRES + kept;
     out.extend_from_slice(&[PUBLISH, VERSION, flags]);
     put_vhost(vhost, out);
     put_length(queues.len(), out);
@@ -41,7 +44,7 @@ pub(super) fn read(
     visitor: &mut dyn FnMut(Record<'_>),
 ) -> Result<(), RecordError> {
     let flags = reader.byte()?;
-    if flags > PERSISTENT + EXPIRES {
+    if flags > PERSISTENT + EXPIRES + KEPT {
         return Err(RecordError::Unknown { kind: PUBLISH, version: VERSION });
     }
     let vhost = reader.vhost()?;
@@ -57,8 +60,9 @@ pub(super) fn read(
     let properties = reader.bytes()?;
     let body = reader.bytes()?;
     let persistent = flags & PERSISTENT != 0;
-    let message =
-        StoredMessage { parts: MessageParts { exchange, routing_key, properties, persistent }, body };
+    let survives = persistent || flags & KEPT != 0;
+    let parts = MessageParts { exchange, routing_key, properties, persistent };
+    let message = StoredMessage { parts, body, survives };
     visitor(Record::Publish { vhost, queues, deadlines, message });
     Ok(())
 }

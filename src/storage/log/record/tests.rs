@@ -58,6 +58,12 @@ proptest! {
         let records = [
             Record::Publish { vhost, queues: &queues, deadlines: &[], message: (&message).into() },
             Record::Publish { vhost, queues: &queues, deadlines: &deadlines, message: (&message).into() },
+            Record::Publish {
+                vhost,
+                queues: &queues,
+                deadlines: &deadlines,
+                message: StoredMessage { survives: true, ..(&message).into() },
+            },
             Record::Ack { vhost, queue, seqs: &seqs },
             Record::Return { vhost, queue, delivery_count: 300, seqs: &seqs },
             Record::Define { key: &bytes.0, value: None },
@@ -105,6 +111,12 @@ fn the_stored_form_never_changes() {
         &mut out,
     );
     assert_eq!(out, b"\x01\x01\x01\x01\x01\xac\x02\x07\x01e\x03key\x03\x10\x00\x02\x04body");
+    out.clear();
+    let stored = StoredMessage::from(&message);
+    let parts = MessageParts { persistent: false, ..stored.parts };
+    let message = StoredMessage { parts, survives: true, ..stored };
+    put(&Record::Publish { vhost: VhostId(1), queues: &queues, deadlines: &[], message }, &mut out);
+    assert_eq!(out, b"\x01\x01\x04\x01\x01\xac\x02\x07\x01e\x03key\x03\x10\x00\x02\x04body");
     out.clear();
     let seqs = [SeqRange { first: Seq(5), last: Seq(9) }];
     put(&Record::Ack { vhost: VhostId(1), queue: QueueId(2), seqs: &seqs }, &mut out);
