@@ -83,7 +83,7 @@ impl Vhost {
         match kept {
             Some(kept) => slot.queue.recover(kept.messages, kept.next),
             None if durable => {
-                journal.entries.push(Entry::DelayCreated { queue: id, exchange: name.clone() })
+                journal.entries.push(Entry::DelayCreated { queue: id, exchange: name.clone() });
             }
             None => {}
         }
