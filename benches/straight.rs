@@ -110,7 +110,7 @@ fn start(folder: &Path) -> Broker {
         memory_watermark_bytes: 1 << 30,
         log_budget_bytes: 1 << 30,
         disk: DiskOptions { look: Box::new(|| Ok((1 << 40, 1 << 40))), free_limit_bytes: 0 },
-        vhost: VhostOptions { outbox_bytes: 1 << 20, cache_bytes: 1 << 30 },
+        vhost: VhostOptions { outbox_bytes: 1 << 20, cache_bytes: 1 << 30, default_delivery_limit: None },
     };
     Broker::start(options, Authenticator::new(), found, &[VhostName::from("/")]).0
 }

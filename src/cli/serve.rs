@@ -143,6 +143,7 @@ fn broker_options(config: &Config) -> Result<BrokerOptions> {
         vhost: VhostOptions {
             outbox_bytes: config.limits.outbox_bytes,
             cache_bytes: config.storage.message_cache_bytes,
+            default_delivery_limit: None,
         },
     })
 }

@@ -4,7 +4,7 @@
 //! Invariant: what is dying is handed out to nobody, and stays where it is stored until it has been read.
 
 use super::chunk::Taken;
-use super::{Backlog, Home, Kept, Moment, Queue};
+use super::{Backlog, End, History, Home, Kept, Moment, Queue};
 use crate::model::{Message, Seq};
 
 /// Why a message leaves its queue without having been consumed.
@@ -33,6 +33,15 @@ pub struct Dead {
     pub deadline: Moment,
     /// The message; none if it is in the log only and nobody asked for it.
     pub message: Option<Message>,
+}
+
+/// What has become of a message that the queue has no room for.
+#[derive(Debug)]
+pub enum Dropped {
+    /// It has left.
+    Gone(Dead),
+    /// It leaves as soon as it has been read.
+    Dying,
 }
 
 /// See the module's invariant. A list, because mostly there is no reason at all.
@@ -116,9 +125,47 @@ impl Queue {
         })
     }
 
-    /// Takes a message out that is neither ready nor held any more. None if it has to be read first.
-    pub(super) fn leave(&mut self, reason: Reason, taken: Taken) -> Option<Dead> {
-        leave(&mut self.dying, self.keeps_dead, reason, taken)
+    /// Takes the next ready message out, because the queue is full. None if there is no ready message.
+    pub fn drop_front(&mut self) -> Option<Dropped> {
+        let taken = self.ready.pop()?;
+        self.counters.dropped += 1;
+        let dead = leave(&mut self.dying, self.keeps_dead, Reason::MaxLen, taken);
+        Some(dead.map_or(Dropped::Dying, Dropped::Gone))
+    }
+
+    /// A message has been refused, because the queue is full.
+    pub fn count_refused(&mut self) {
+        self.counters.refused += 1;
+    }
+
+    /// With how many failures of clients a message is still handed out; none is no limit, and so are 65,535 and more,
+    /// where counting ends.
+    pub fn set_delivery_limit(&mut self, limit: Option<u64>) {
+        self.delivery_limit = limit.and_then(|limit| u16::try_from(limit).ok()).unwrap_or(u16::MAX);
+    }
+
+    /// The ready messages that must not be handed out any more, because clients have failed with them too often: what a
+    /// restart finds, or a lower limit. Costs a look at every message, unless there is no limit.
+    #[must_use]
+    pub fn exhausted(&self) -> Vec<(Seq, History)> {
+        if self.delivery_limit == u16::MAX {
+            return Vec::new();
+        }
+        let slots = self.ready.iter().map(|(seq, _, history)| (seq, history));
+        slots.filter(|(_, history)| history.delivery_count > self.delivery_limit).collect()
+    }
+
+    /// Takes a message out that [`Self::exhausted`] has named. None if it is not ready or has to be read first.
+    pub fn exhaust(&mut self, seq: Seq) -> Option<Dead> {
+        let taken = self.ready.remove(seq)?;
+        self.counters.exhausted += 1;
+        leave(&mut self.dying, self.keeps_dead, Reason::DeliveryLimit, taken)
+    }
+
+    /// Takes a message out that is neither ready nor held any more.
+    pub(super) fn give_up(&mut self, reason: Reason, taken: Taken) -> End {
+        let dead = leave(&mut self.dying, self.keeps_dead, reason, taken);
+        dead.map_or(End::Dying(reason), |dead| End::Left(reason, dead.message))
     }
 }
 

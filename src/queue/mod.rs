@@ -30,13 +30,14 @@ mod tests;
 
 pub use backlog::{Backlog, ChunkNumber};
 pub use detached::Detached;
-pub use dying::{Dead, Reason};
+pub use dying::{Dead, Dropped, Reason};
 pub use history::History;
 pub use home::{Home, Location};
 pub use single::Succession;
 pub use terms::{Moment, Priorities, Terms};
 pub use values::{
-    Asked, ConsumerOptions, Dispatched, ExclusiveUse, Got, Holding, Kept, QueueCounters, Released, Settled,
+    Asked, ConsumerOptions, Dispatched, End, ExclusiveUse, Got, Holding, Kept, QueueCounters, Released,
+    Settled,
 };
 
 use rustc_hash::FxHashSet;
@@ -59,6 +60,8 @@ pub struct Queue {
     dying: Dying,
     /// What leaves without having been consumed is handed over with its message.
     keeps_dead: bool,
+    /// With how many failures of clients a message is still handed out.
+    delivery_limit: u16,
     holders: Holders,
     /// Channels whose release has begun and not finished.
     releasing: FxHashSet<ChannelKey>,
@@ -80,6 +83,7 @@ impl Queue {
             unacked: Unacked::default(),
             dying: Dying::default(),
             keeps_dead: false,
+            delivery_limit: u16::MAX,
             holders: Holders::default(),
             releasing: FxHashSet::default(),
             counters: QueueCounters::default(),
@@ -316,40 +320,46 @@ impl Queue {
         let unacked::Slot { message, ready, deadline, .. } = slot;
         let before = ready.history();
         let taken = Taken { seq, slot: ready, deadline, message };
+        let home = ready.home;
         let history = match outcome {
             Outcome::Ack => {
                 self.counters.acked += 1;
-                let Taken { slot: Slot { home, .. }, message, .. } = taken;
-                return Some(Settled { consumer, home, history: before, message });
+                let message = taken.message;
+                return Some(Settled { consumer, home, history: before, end: End::Done(message) });
             }
             Outcome::Discard => {
                 self.counters.discarded += 1;
-                let dead = self.leave(Reason::Rejected, taken);
-                let (home, message) = dead.map_or((Home::NONE, None), |dead| (dead.home, dead.message));
-                return Some(Settled { consumer, home, history: before, message });
+                let end = self.give_up(Reason::Rejected, taken);
+                return Some(Settled { consumer, home, history: before, end });
             }
-            Outcome::Requeue | Outcome::Return => {
-                self.counters.requeued += 1;
-                before.returned(outcome == Outcome::Requeue)
-            }
+            Outcome::Requeue | Outcome::Return => before.returned(outcome == Outcome::Requeue),
             Outcome::Undelivered => {
                 self.counters.undelivered += 1;
-                before
+                self.ready.put(taken);
+                return Some(Settled { consumer, home, history: before, end: End::Back });
             }
         };
-        self.ready.put(Taken { slot: ready.with(history), ..taken });
-        Some(Settled { consumer, home: ready.home, history, message: None })
+        let taken = Taken { slot: ready.with(history), ..taken };
+        let end = if history.delivery_count > self.delivery_limit {
+            self.counters.exhausted += 1;
+            self.give_up(Reason::DeliveryLimit, taken)
+        } else {
+            self.counters.requeued += 1;
+            self.ready.put(taken);
+            End::Back
+        };
+        Some(Settled { consumer, home, history, end })
     }
 
     /// Returns up to `budget` of the messages that a channel holds to their places, marked as redelivered.
     /// To be called again until it is finished: before that, no consumer gets anything, for what is still
     /// to return may have to go first. A budget of 0 only begins. The channel's consumers are not removed
-    /// by this; if they are to go, they go first. The places of stored messages that come back are told.
+    /// by this; if they are to go, they go first. What has become of each message is told.
     pub fn release_channel(
         &mut self,
         channel: ChannelKey,
         budget: usize,
-        mut came_back: impl FnMut(Seq, History),
+        mut released: impl FnMut(Seq, Settled),
     ) -> Released {
         let mut messages = 0;
         let mut finished = true;
@@ -359,10 +369,8 @@ impl Queue {
                     finished = false;
                     break;
                 }
-                if let Some(settled) = self.settle(channel, seq, Outcome::Requeue)
-                    && settled.home.stored().is_some()
-                {
-                    came_back(seq, settled.history);
+                if let Some(settled) = self.settle(channel, seq, Outcome::Requeue) {
+                    released(seq, settled);
                 }
                 messages += 1;
             }

@@ -6,8 +6,8 @@ mod model;
 use bytes::Bytes;
 
 use super::{
-    Asked, Backlog, ConsumerOptions, Dispatched, ExclusiveUse, Got, History, Holding, Home, Kept, Location,
-    Queue, Released, Terms,
+    Asked, Backlog, ConsumerOptions, Dispatched, Dropped, End, ExclusiveUse, Got, History, Holding, Home,
+    Kept, Location, Queue, Reason, Released, Terms,
 };
 use crate::model::{
     ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, Message, MessageParts, Outcome, QueueId, Seq,
@@ -160,7 +160,7 @@ fn requeued_messages_take_their_old_places_marked() {
     queue.remove_consumer(A, ConsumerKey(1)).unwrap();
     for seq in [3, 0, 2] {
         let settled = queue.settle(A, Seq(seq), Outcome::Requeue).unwrap();
-        assert_eq!((settled.consumer, settled.message), (Some(ConsumerKey(1)), None));
+        assert_eq!((settled.consumer, settled.end), (Some(ConsumerKey(1)), End::Back));
     }
     assert_eq!((queue.ready(), queue.unacked()), (4, 1));
     queue.add_consumer(consumer(B, 1)).unwrap();
@@ -193,7 +193,7 @@ fn only_the_channel_that_holds_a_message_settles_it_and_once() {
     assert!(queue.settle(A, Seq(900), Outcome::Ack).is_none(), "never published");
     assert_eq!((queue.ready(), queue.unacked(), queue.counters().acked), (1, 1, 0));
     let settled = queue.settle(A, Seq(0), Outcome::Ack).unwrap();
-    assert_eq!((settled.consumer, settled.message), (Some(ConsumerKey(1)), Some(message(0))));
+    assert_eq!((settled.consumer, settled.end), (Some(ConsumerKey(1)), End::Done(Some(message(0)))));
     assert!(queue.settle(A, Seq(0), Outcome::Ack).is_none(), "a second time");
     assert_eq!((queue.ready(), queue.unacked(), queue.counters().acked), (1, 0, 1));
 }
@@ -203,7 +203,7 @@ fn discard_gives_the_message_up() {
     let mut queue = filled(1);
     get(&mut queue, A, false).unwrap();
     let settled = queue.settle(A, Seq(0), Outcome::Discard).unwrap();
-    assert_eq!(settled.message, Some(message(0)));
+    assert_eq!(settled.end, End::Left(Reason::Rejected, Some(message(0))));
     assert_eq!((queue.ready(), queue.unacked(), queue.counters().discarded), (0, 0, 1));
 }
 
@@ -489,8 +489,52 @@ fn what_a_client_fails_with_is_counted_and_what_it_gives_back_is_not() {
     assert_eq!(outcomes.map(&mut count), [0, 1, 1, 1, 2]);
     get(&mut queue, A, false).unwrap();
     let mut told = Vec::new();
-    queue.release_channel(A, 1, |_, history| told.push(history.delivery_count));
+    queue.release_channel(A, 1, |_, settled| told.push(settled.history.delivery_count));
+    assert_eq!(told, [3]);
     assert_eq!(queue.kept(Seq(0)).unwrap().history.delivery_count, 3, "a lost channel has failed");
+}
+
+#[test]
+fn beyond_its_limit_of_failures_a_message_does_not_come_back() {
+    let mut queue = filled(2);
+    queue.set_delivery_limit(Some(1));
+    let mut end = |outcome| {
+        let got = get(&mut queue, A, false).unwrap();
+        queue.settle(A, got.seq, outcome).unwrap().end
+    };
+    assert_eq!(end(Outcome::Requeue), End::Back);
+    assert_eq!(end(Outcome::Return), End::Back);
+    assert_eq!(end(Outcome::Requeue), End::Left(Reason::DeliveryLimit, Some(message(0))));
+    assert_eq!((queue.ready(), queue.counters().exhausted), (1, 1));
+    queue.set_delivery_limit(Some(u64::from(u16::MAX)));
+    for _ in 0..=u16::MAX {
+        get(&mut queue, A, false).unwrap();
+        assert_eq!(queue.settle(A, Seq(1), Outcome::Requeue).unwrap().end, End::Back);
+    }
+    queue.set_delivery_limit(Some(3));
+    let history = History { redelivered: true, delivery_count: u16::MAX };
+    assert_eq!(queue.exhausted(), [(Seq(1), history)], "a lower limit finds what is above it");
+    assert_eq!(queue.exhaust(Seq(1)).unwrap().reason, Reason::DeliveryLimit);
+    assert_eq!((queue.ready(), queue.counters().exhausted), (0, 2));
+}
+
+#[test]
+fn the_front_gives_way_and_stays_until_it_is_read_if_its_body_is_needed() {
+    let mut queue = filled(1);
+    assert!(matches!(queue.drop_front(), Some(Dropped::Gone(dead)) if dead.message == Some(message(0))));
+    assert!(queue.drop_front().is_none());
+    let mut backlog = Backlog::default();
+    for seq in 0..2 {
+        backlog.restore(Seq(seq), home(seq), 8, Terms::default());
+    }
+    let mut queue = Queue::new(QueueId(1));
+    queue.recover(backlog, Seq(2));
+    assert!(matches!(queue.drop_front(), Some(Dropped::Gone(dead)) if dead.message.is_none()));
+    queue.set_keeps_dead(true);
+    assert!(matches!(queue.drop_front(), Some(Dropped::Dying)));
+    assert_eq!((queue.ready(), queue.dying(), queue.counters().dropped), (0, 1, 2));
+    let dead = queue.fill(Seq(1), home(1), message(1)).unwrap();
+    assert_eq!((dead.reason, dead.message), (Reason::MaxLen, Some(message(1))));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use thiserror::Error;
 
-use super::{History, Home, Terms};
+use super::{History, Home, Reason, Terms};
 use crate::model::{ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, Message, Seq};
 
 /// A consumer as it was started.
@@ -34,7 +34,8 @@ pub struct ConsumerOptions {
 pub struct ExclusiveUse;
 
 /// What happened in a queue since it was made. Each number only grows, and
-/// `published = ready + unacked + delivered_no_ack + got_no_ack + acked + discarded + expired + purged + lost`.
+/// `published = ready + unacked + delivered_no_ack + got_no_ack + acked + discarded + expired + dropped + exhausted +
+/// purged + lost`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueCounters {
     /// Messages that entered.
@@ -59,6 +60,12 @@ pub struct QueueCounters {
     pub discarded: u64,
     /// Messages whose deadline has come while nobody held them.
     pub expired: u64,
+    /// Messages that the queue had no room for any more.
+    pub dropped: u64,
+    /// Messages that clients had failed with too often.
+    pub exhausted: u64,
+    /// Messages that the queue had no room for and refused: they never entered.
+    pub refused: u64,
     /// Deliveries that were counted above and never left the broker.
     pub undelivered: u64,
     /// Messages that were purged.
@@ -114,12 +121,25 @@ pub struct Settled {
     /// The consumer that held the message and has its credit back, even if it is cancelled; none if the
     /// message came by `basic.get`, which takes no credit.
     pub consumer: Option<ConsumerKey>,
-    /// Where the message is stored; [`Home::NONE`] for one that stays until it has been read.
+    /// Where the message is stored.
     pub home: Home,
     /// What clients have done with it from here on.
     pub history: History,
-    /// The message, if the queue is done with it.
-    pub message: Option<Message>,
+    /// What has become of it.
+    pub end: End,
+}
+
+/// What has become of a message whose delivery has ended.
+#[derive(Debug, PartialEq)]
+pub enum End {
+    /// A client is done with it. The message, if it was in memory.
+    Done(Option<Message>),
+    /// It is back in its place.
+    Back,
+    /// It has left without having been consumed. The message, if it was in memory.
+    Left(Reason, Option<Message>),
+    /// It leaves for this reason as soon as it has been read.
+    Dying(Reason),
 }
 
 /// A message that is still in its place.

@@ -226,6 +226,7 @@ impl Connection {
         if turned.gate > LogPosition::START {
             self.session.durable(self.broker.durability().position());
         }
+        self.session.refused(self.buffers.take_refused());
         // What the burst published is confirmed before what it asked for is answered.
         self.session.turn_applied(turned.gate);
         let events = self.events.len();

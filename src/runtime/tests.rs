@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use ferrymq_protocol::table::Table;
+use ferrymq_protocol::table::{Table, Value};
 use tempfile::TempDir;
 
 use super::reading::{MAX_BYTES, Reading};
@@ -25,9 +25,15 @@ use crate::queue::Home;
 use crate::session::SessionOptions;
 use crate::storage::log::{Batch, LogOptions};
 use crate::storage::{self, Options};
-use crate::vhost::{Command, Consume, Event, Get, Publish, Reply, Request, Settlement, VhostOptions};
+use crate::vhost::{
+    Awaiting, Command, Consume, Event, Get, Publish, Reply, Request, Settlement, VhostOptions,
+};
 
 const QUEUES: [&str; 3] = ["a", "b", "c"];
+/// The queue that has limits, and what they are.
+const LIMITED: usize = 2;
+const LENGTH_MAX: usize = 24;
+const FAILURES_MAX: u16 = 2;
 const BUDGET_BYTES: u64 = 64 << 10;
 const WATERMARK_BYTES: u64 = 4 << 20;
 
@@ -103,7 +109,11 @@ fn start(path: &Path, memory: MemoryBytes) -> Broker {
         memory_watermark_bytes: memory.watermark,
         log_budget_bytes: BUDGET_BYTES,
         disk: DiskOptions { look: Box::new(|| Ok((1 << 40, 1 << 40))), free_limit_bytes: 0 },
-        vhost: VhostOptions { outbox_bytes: 1 << 20, cache_bytes: memory.cache },
+        vhost: VhostOptions {
+            outbox_bytes: 1 << 20,
+            cache_bytes: memory.cache,
+            default_delivery_limit: None,
+        },
     };
     let (broker, reports) = Broker::start(options, Authenticator::new(), found, &[VhostName::from("/")]);
     assert!(
@@ -182,7 +192,15 @@ impl World {
             durable: true,
             exclusive: false,
             auto_delete: false,
-            arguments: Table::default(),
+            arguments: if queue == LIMITED {
+                let length = i64::try_from(LENGTH_MAX).expect("it is small");
+                let failures = i64::from(FAILURES_MAX);
+                Table::new()
+                    .with("x-max-length", Value::I64(length))
+                    .with("x-delivery-limit", Value::I64(failures))
+            } else {
+                Table::default()
+            },
             origin: Origin::Client,
         }));
         self.ask(Request::Bind(BindingDefinition {
@@ -215,10 +233,28 @@ impl World {
             .expect("it exists");
         let parts = MessageParts { exchange, routing_key: key, properties: &[0, 0], persistent };
         let message = Message::new(parts, Bytes::from(body));
-        self.turn(vec![Command::Publish(Publish { message, route, returned: false, confirmed: true })]);
+        let awaiting = Awaiting::Confirm { channel: ChannelNumber(1), tag: 1 };
+        self.turn(vec![Command::Publish(Publish { message, route, returned: false, awaiting })]);
         for ready in self.ready.iter_mut().enumerate().filter(|(at, _)| queue == *at || queue == QUEUES.len())
         {
             ready.1.insert(id, Expected { id, persistent, redelivered: false, failures: 0 });
+        }
+        self.drop_excess();
+    }
+
+    /// The head of the queue that has a limit gives way.
+    fn drop_excess(&mut self) {
+        let limited = &mut self.ready[LIMITED];
+        while limited.len() > LENGTH_MAX {
+            limited.pop_first();
+        }
+    }
+
+    /// A message comes back, unless clients have failed with it too often.
+    fn put_back(&mut self, queue: usize, expected: Expected, failed: bool) {
+        let failures = expected.failures + u16::from(failed);
+        if queue != LIMITED || failures <= FAILURES_MAX {
+            self.ready[queue].insert(expected.id, Expected { redelivered: true, failures, ..expected });
         }
     }
 
@@ -257,8 +293,8 @@ impl World {
         let settlement = Settlement { channel: self.channel, queue: id, seq, outcome };
         self.turn(vec![Command::Settle(settlement)]);
         if matches!(outcome, Outcome::Requeue | Outcome::Return) {
-            let failures = expected.failures + u16::from(outcome == Outcome::Requeue);
-            self.ready[queue].insert(expected.id, Expected { redelivered: true, failures, ..expected });
+            self.put_back(queue, expected, outcome == Outcome::Requeue);
+            self.drop_excess();
         }
     }
 
@@ -288,8 +324,7 @@ impl World {
     /// What is held returns. Its client has failed with it, unless it is the broker that has ended.
     fn return_held(&mut self, failed: bool) {
         for Held { queue, expected, .. } in std::mem::take(&mut self.held) {
-            let failures = expected.failures + u16::from(failed);
-            self.ready[queue].insert(expected.id, Expected { redelivered: true, failures, ..expected });
+            self.put_back(queue, expected, failed);
         }
     }
 
@@ -307,11 +342,17 @@ impl World {
         copy(self.root.path(), root.path());
         self.broker = start(root.path(), self.memory);
         self.root = root;
+        self.broker.finish_work();
         self.return_held(clean);
+        if clean {
+            // What returned did so while those were there that need not survive.
+            self.drop_excess();
+        }
         for ready in &mut self.ready {
             ready.retain(|_, expected| expected.persistent);
             ready.values_mut().for_each(|expected| expected.redelivered |= !clean);
         }
+        self.drop_excess();
         self.connect();
     }
 

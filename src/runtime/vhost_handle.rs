@@ -21,8 +21,8 @@ use crate::storage::log::{self, VhostId};
 use crate::telemetry::printable;
 use crate::topology::Topology;
 use crate::vhost::{
-    Command, Conflict, Delayed, Effects, Event, Freed, IneffectiveArguments, Journal, Lost, OperatorReport,
-    OperatorTopology, Overdue, Read, Vhost,
+    Awaiting, Command, Conflict, Delayed, Effects, Event, Freed, IneffectiveArguments, Journal, Lost,
+    OperatorReport, OperatorTopology, Overdue, Read, Vhost,
 };
 
 /// One vhost, shared by its connections.
@@ -78,6 +78,13 @@ pub(super) struct TurnBuffers {
     effects: Effects,
 }
 
+impl TurnBuffers {
+    /// The publishes of the turn that queues have refused.
+    pub(super) fn take_refused(&mut self) -> std::vec::Drain<'_, Awaiting> {
+        self.effects.refused.drain(..)
+    }
+}
+
 impl VhostHandle {
     /// A vhost, whose reads go to the sender's other end.
     pub(super) fn new(
@@ -112,6 +119,8 @@ impl VhostHandle {
         let mut state = self.state.lock();
         state.scribe.identify(self.name());
         self.publish(&mut state, &mut effects);
+        // What is above its queue's limits goes before anybody asks for it.
+        self.work_left.notify_one();
     }
 
     /// Its name.
@@ -145,6 +154,8 @@ impl VhostHandle {
             vhost.turn(connection, commands, effects);
             vhost.detach(connection, effects);
         });
+        // Nobody is there to be told.
+        buffers.effects.refused.clear();
     }
 
     /// Applies a burst and takes what the connection's outbox holds.

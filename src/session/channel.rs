@@ -9,7 +9,7 @@ use ferrymq_protocol::frame::{self, Frame, FrameKind};
 use ferrymq_protocol::method::{Method, MethodId, access, basic, channel};
 use slab::Slab;
 
-use super::confirms::Confirms;
+use super::confirms::{Confirms, Resolved};
 use super::consume::Consumer;
 use super::content::{Assembly, Content};
 use super::counters::ChannelCounters;
@@ -18,7 +18,7 @@ use super::link::{Link, Turn};
 use super::tags::Tags;
 use super::tx::Transaction;
 use crate::model::{ChannelKey, ChannelNumber, ConsumerKey, LogPosition, QueueName};
-use crate::vhost::{ReplyToken, Request};
+use crate::vhost::{Awaiting, ReplyToken, Request};
 
 /// Where a channel is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,10 @@ pub(super) enum Asked {
     Consume(ConsumerKey),
     Cancel(ConsumerKey),
     /// A transaction, which is applied with the turn.
-    Commit,
+    Commit {
+        /// A queue has refused a message of it.
+        partial: bool,
+    },
 }
 
 /// A reply that waits until what it promises is on disk.
@@ -423,27 +426,54 @@ impl Channel {
         }
     }
 
+    /// A queue has refused a publish of the commands handed out so far.
+    pub(super) fn publish_refused(&mut self, awaiting: Awaiting) {
+        match (awaiting, &mut self.mode, &mut self.outstanding) {
+            (Awaiting::Confirm { tag, .. }, Mode::Confirm(confirms), _) => confirms.refuse(tag),
+            (Awaiting::Commit { .. }, _, Some(Outstanding { asked: Asked::Commit { partial }, .. })) => {
+                *partial = true;
+            }
+            _ => {}
+        }
+    }
+
     /// The commands handed out so far have been applied; what they logged ends at `position`.
-    pub(super) fn turn_applied(&mut self, position: LogPosition, link: &mut Link) {
+    ///
+    /// # Errors
+    /// 406 if a transaction was among them that has taken effect in part.
+    pub(super) fn turn_applied(&mut self, position: LogPosition, link: &mut Link) -> Result<(), Fault> {
         if let Mode::Confirm(confirms) = &mut self.mode {
             confirms.turn_applied(position);
             self.send_confirms(link);
         }
-        if let Some(outstanding) = self.outstanding.take_if(|outstanding| outstanding.asked == Asked::Commit)
-        {
+        let commit = |outstanding: &mut Outstanding| matches!(outstanding.asked, Asked::Commit { .. });
+        if let Some(outstanding) = self.outstanding.take_if(commit) {
             debug_assert!(!outstanding.no_wait, "a commit is always answered");
+            if outstanding.asked == (Asked::Commit { partial: true }) {
+                return Err(Fault::precondition("partial tx completion").at(outstanding.method));
+            }
             self.reply(ferrymq_protocol::method::tx::CommitOk {}, position, false, link);
         }
+        Ok(())
     }
 
     fn send_confirms(&mut self, link: &mut Link) {
         let Mode::Confirm(confirms) = &mut self.mode else { return };
-        let before = confirms.len();
-        if let Some(resolved) = confirms.resolve(link.durable) {
-            self.counters.confirm += before - confirms.len();
-            let ack = basic::Ack { delivery_tag: resolved.tag, multiple: resolved.multiple };
-            if matches!(self.phase, Phase::Open | Phase::Closing) {
-                link.send(self.number, ack);
+        let listens = matches!(self.phase, Phase::Open | Phase::Closing);
+        while let Some(Resolved { tag: delivery_tag, count, refused }) = confirms.resolve(link.durable) {
+            let multiple = count > 1;
+            if refused {
+                self.counters.refused += count;
+            } else {
+                self.counters.confirm += count;
+            }
+            if !listens {
+                continue;
+            }
+            if refused {
+                link.send(self.number, basic::Nack { delivery_tag, multiple, requeue: false });
+            } else {
+                link.send(self.number, basic::Ack { delivery_tag, multiple });
             }
         }
         if confirms.waits() {

@@ -11,6 +11,8 @@ pub struct ChannelCounters {
     pub dropped: u64,
     /// Of these, confirmed.
     pub confirm: u64,
+    /// Of these, refused by a full queue, and their publisher told with `basic.nack`.
+    pub refused: u64,
     /// Delivered to consumers that acknowledge.
     pub deliver: u64,
     /// Delivered to consumers that do not.
@@ -30,16 +32,16 @@ pub struct ChannelCounters {
 impl ChannelCounters {
     /// Adds another channel's numbers.
     pub(super) fn add(&mut self, other: &Self) {
-        let Self { publish, returned, dropped, confirm, deliver, deliver_no_ack, get, get_no_ack, .. } =
-            other;
+        let Self { publish, returned, dropped, confirm, refused, deliver, deliver_no_ack, get, .. } = other;
         self.publish += publish;
         self.returned += returned;
         self.dropped += dropped;
         self.confirm += confirm;
+        self.refused += refused;
         self.deliver += deliver;
         self.deliver_no_ack += deliver_no_ack;
         self.get += get;
-        self.get_no_ack += get_no_ack;
+        self.get_no_ack += other.get_no_ack;
         self.get_empty += other.get_empty;
         self.redeliver += other.redeliver;
         self.ack += other.ack;

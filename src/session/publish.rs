@@ -14,7 +14,7 @@ use super::errors::{Fault, ReplyCode};
 use super::link::{Link, Turn};
 use crate::model::{Body, ChannelNumber, Message, MessageParts};
 use crate::topology::{Features, REPLY_TO_QUEUE, Route, Topology, reply_to_address};
-use crate::vhost::{Command, Publish};
+use crate::vhost::{Awaiting, Command, Publish};
 
 /// Delivery mode of messages that are to be kept across a restart.
 const PERSISTENT: u8 = 2;
@@ -124,19 +124,26 @@ impl Channel {
             Mode::Plain => {
                 self.count_unroutable(unroutable, returned);
                 send_back(self.number, &message, returned, turn.link);
-                turn.emit(Command::Publish(Publish { message, route, returned, confirmed: false }));
+                turn.emit(Command::Publish(Publish {
+                    message,
+                    route,
+                    returned,
+                    awaiting: Awaiting::Nothing,
+                }));
             }
             Mode::Confirm(confirms) => {
                 if confirms.publish(waits_for_disk) {
                     turn.link.in_turn.push(self.number);
                 }
+                let awaiting = Awaiting::Confirm { channel: self.number, tag: confirms.last_tag() };
                 self.count_unroutable(unroutable, returned);
                 send_back(self.number, &message, returned, turn.link);
-                turn.emit(Command::Publish(Publish { message, route, returned, confirmed: true }));
+                turn.emit(Command::Publish(Publish { message, route, returned, awaiting }));
             }
             Mode::Transaction(transaction) => {
                 let cost = message.cost();
-                transaction.publish(Publish { message, route, returned, confirmed: false }, cost);
+                let awaiting = Awaiting::Commit { channel: self.number };
+                transaction.publish(Publish { message, route, returned, awaiting }, cost);
                 turn.link.count_transaction(cost)?;
             }
         }

@@ -19,7 +19,7 @@ use super::options::{Peer, SessionOptions};
 use super::output::Output;
 use super::report::CloseReport;
 use crate::model::{ChannelNumber, LogPosition, VhostName};
-use crate::vhost::{Command, Request};
+use crate::vhost::{Awaiting, Command, Request};
 
 /// The channel of the connection's own methods.
 pub(super) const CONNECTION: ChannelNumber = ChannelNumber(0);
@@ -433,8 +433,23 @@ impl Session {
     /// The commands handed out so far have been applied; what they logged ends at `position`.
     pub fn turn_applied(&mut self, position: LogPosition) {
         for number in std::mem::take(&mut self.link.in_turn) {
-            if let Some(channel) = self.channels.get_mut(&number) {
-                channel.turn_applied(position, &mut self.link);
+            if let Some(channel) = self.channels.get_mut(&number)
+                && let Err(fault) = channel.turn_applied(position, &mut self.link)
+                && matches!(self.phase, Phase::Running | Phase::Leaving)
+            {
+                self.fail(number, &fault);
+            }
+        }
+    }
+
+    /// Queues have refused publishes of the commands handed out so far. To be said before [`Self::turn_applied`].
+    pub fn refused(&mut self, publishes: impl IntoIterator<Item = Awaiting>) {
+        for awaiting in publishes {
+            let (Awaiting::Confirm { channel, .. } | Awaiting::Commit { channel }) = awaiting else {
+                continue;
+            };
+            if let Some(channel) = self.channels.get_mut(&channel) {
+                channel.publish_refused(awaiting);
             }
         }
     }

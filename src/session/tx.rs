@@ -109,7 +109,11 @@ impl Channel {
             self.reply(tx::CommitOk {}, LogPosition::START, false, turn.link);
             return Ok(());
         }
-        self.outstanding = Some(Outstanding { method: tx::Commit::ID, no_wait: false, asked: Asked::Commit });
+        self.outstanding = Some(Outstanding {
+            method: tx::Commit::ID,
+            no_wait: false,
+            asked: Asked::Commit { partial: false },
+        });
         turn.emit(Command::Transaction(transaction.commands));
         turn.link.in_turn.push(self.number);
         turn.link.requested = true;

@@ -51,8 +51,27 @@ pub struct Publish {
     pub route: Route,
     /// It goes back to its publisher: mandatory, and the route is empty.
     pub returned: bool,
-    /// The publisher waits for a confirm.
-    pub confirmed: bool,
+    /// What the publisher waits for.
+    pub awaiting: Awaiting,
+}
+
+/// What the publisher of a message waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaiting {
+    /// Nothing.
+    Nothing,
+    /// The confirm with this delivery tag.
+    Confirm {
+        /// The channel.
+        channel: ChannelNumber,
+        /// The tag.
+        tag: u64,
+    },
+    /// The end of the channel's transaction.
+    Commit {
+        /// The channel.
+        channel: ChannelNumber,
+    },
 }
 
 /// The end of one delivery.

@@ -65,7 +65,7 @@ impl Vhost {
         effects.journal.gone(id, seq, home);
         let (Some(message), Some(slot)) = (message, self.queues.get(&id)) else { return };
         if let Some(exchange) = slot.delays.clone() {
-            self.send_on(&message, &exchange, effects);
+            self.send_on(&message, &exchange);
         } else if let Some(to) = slot.settings.dead_letters.clone() {
             let source = Arc::clone(&slot.definition);
             self.bury(&message, reason, &source, &to, effects);
@@ -73,8 +73,8 @@ impl Vhost {
         effects.discarded.push(message);
     }
 
-    /// Sends a dead message to where dead letters go.
-    fn bury(
+    /// Sends a dead message to where dead letters go, with the turn that is running.
+    pub(super) fn bury(
         &mut self,
         message: &Message,
         reason: Reason,
@@ -92,8 +92,18 @@ impl Vhost {
             if reason != Reason::Rejected && target.is_some_and(|target| is_cycle(&deaths, target)) {
                 effects.cycles.push(source.name.clone());
             } else {
-                self.enqueue(*id, letter.clone(), effects);
+                self.letters.push_back((*id, letter.clone()));
             }
+        }
+    }
+
+    /// Puts a dead letter into its queue. What it displaces there counts: full queues that send their dead letters to
+    /// each other would not let a turn end.
+    pub(super) fn deliver_letter(&mut self, id: QueueId, letter: Message, effects: &mut Effects) {
+        if self.queues.get(&id).is_some_and(|slot| slot.settings.is_limited()) {
+            self.enqueue_limited(id, letter, 0, effects);
+        } else {
+            self.enqueue(id, letter, effects);
         }
     }
 

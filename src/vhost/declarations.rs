@@ -112,7 +112,7 @@ impl Vhost {
         let id = self.topology.check_queue(name.as_str(), connection)?.id;
         let slot = self.queues.get_mut(&id).expect("a queue of the topology has its state");
         // Who asks for it uses it; the lease of a quorum queue is renewed by gets and consumers only.
-        if !slot.settings.tells_failures {
+        if !slot.settings.is_quorum {
             self.calendar.renew(slot);
         }
         let (messages, consumers) = (slot.queue.ready(), slot.queue.consumers());
@@ -268,7 +268,7 @@ impl Vhost {
         if let (Declared::Created(_), Some(entry)) = (&declared, self.topology.queue(name.as_str())) {
             self.next_queue += 1;
             let policies = self.topology.policies_of_queue(&entry.definition);
-            let mut slot = QueueSlot::new(id, Arc::clone(&entry.definition), policies);
+            let mut slot = QueueSlot::new(id, Arc::clone(&entry.definition), policies, &self.options);
             if slot.durable {
                 journal.entries.push(Entry::Created { queue: id, name });
             }

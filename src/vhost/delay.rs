@@ -78,7 +78,7 @@ impl Vhost {
             arguments: Table::default(),
             origin: Origin::System,
         });
-        let mut slot = QueueSlot::new(id, definition, AppliedPolicies::default());
+        let mut slot = QueueSlot::new(id, definition, AppliedPolicies::default(), &self.options);
         slot.queue.set_keeps_dead(true);
         match kept {
             Some(kept) => slot.queue.recover(kept.messages, kept.next),
@@ -135,7 +135,7 @@ impl Vhost {
     }
 
     /// Sends a message on that has waited at this exchange.
-    pub(super) fn send_on(&mut self, message: &Message, exchange: &ExchangeName, effects: &mut Effects) {
+    pub(super) fn send_on(&mut self, message: &Message, exchange: &ExchangeName) {
         let message = waited(message);
         let properties = Properties::decode(message.properties()).unwrap_or_default();
         let headers = properties.headers.map(|headers| headers.to_owned()).unwrap_or_default();
@@ -148,7 +148,7 @@ impl Vhost {
         };
         self.remember(&route.targets, &message);
         for queue in route.targets.queues() {
-            self.enqueue(*queue, message.clone(), effects);
+            self.letters.push_back((*queue, message.clone()));
         }
     }
 }

@@ -20,7 +20,12 @@ impl Vhost {
         for (connection, event) in std::mem::take(&mut self.cancelled) {
             self.tell(connection, event, effects);
         }
-        while let Some(id) = self.dirty.pop() {
+        loop {
+            // A list, not calls in calls: one letter may make the next.
+            while let Some((id, letter)) = self.letters.pop_front() {
+                self.deliver_letter(id, letter, effects);
+            }
+            let Some(id) = self.dirty.pop() else { break };
             self.dispatch(id, effects);
         }
         self.look_through_list();
@@ -30,6 +35,14 @@ impl Vhost {
     fn dispatch(&mut self, id: QueueId, effects: &mut Effects) {
         let Some(slot) = self.queues.get_mut(&id) else { return };
         slot.dirty = false;
+        self.serve(id, effects);
+        if self.queues.get(&id).is_some_and(|slot| slot.settings.is_limited()) {
+            self.drop_excess(id, effects);
+        }
+    }
+
+    /// The same for a queue that may be dispatched again before the turn ends.
+    pub(super) fn serve(&mut self, id: QueueId, effects: &mut Effects) {
         if !self.expire_overdue(id, effects) {
             // The slice that takes the rest out comes back to this.
             return;

@@ -3,7 +3,7 @@
 //! Invariant: events of one connection are in the order in which they happened; a consumer's
 //! [`Reply::Consuming`] stands before its first delivery.
 
-use super::{Journal, Lost, Read};
+use super::{Awaiting, Journal, Lost, Read};
 use crate::model::{
     ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, DefinitionChange, Message, QueueId, QueueName, Seq,
 };
@@ -153,6 +153,8 @@ pub struct Effects {
     pub ineffective: Vec<IneffectiveArguments>,
     /// The topology changed: sessions must route through a new snapshot, published while the lock is held.
     pub topology_changed: bool,
+    /// Publishes of this turn that a queue refused, in order: their publishers are to be told.
+    pub refused: Vec<Awaiting>,
     /// Messages that are gone; freeing many of them takes time that the lock need not be held for.
     pub discarded: Vec<Message>,
     /// The same for what queues were purged of.

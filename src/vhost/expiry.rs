@@ -20,7 +20,7 @@ const HAS_PRIORITY: u8 = 0x08;
 const HAS_EXPIRATION: u8 = 0x01;
 
 /// Octets of headers whose copying takes as long as the rest of a dead letter.
-const HEADERS_PER_LETTER: usize = 1_024;
+pub(super) const HEADERS_PER_LETTER: usize = 1_024;
 
 /// When something is to be done.
 #[derive(Debug)]
@@ -29,8 +29,8 @@ pub(super) struct Calendar {
     pub(super) now: Moment,
     deadlines: BTreeSet<(Moment, QueueId)>,
     leases: BTreeSet<(Moment, QueueId)>,
-    /// Messages that may expire before the turn ends.
-    left: usize,
+    /// Messages that may leave their queues without having been consumed before the turn ends.
+    pub(super) left: usize,
 }
 
 impl Default for Calendar {

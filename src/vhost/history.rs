@@ -69,11 +69,18 @@ impl Histories {
 impl Vhost {
     /// Puts a message where it goes, and into the histories that it passes.
     #[inline(never)]
-    pub(super) fn publish_recorded(&mut self, targets: &Targets, message: &Message, effects: &mut Effects) {
+    pub(super) fn publish_recorded(
+        &mut self,
+        targets: &Targets,
+        message: &Message,
+        effects: &mut Effects,
+    ) -> bool {
         self.remember(targets, message);
+        let mut taken = true;
         for queue in targets.queues() {
-            self.enqueue(*queue, message.clone(), effects);
+            taken &= self.enqueue(*queue, message.clone(), effects);
         }
+        taken
     }
 
     /// Puts a message into the histories that it passes.

@@ -6,7 +6,7 @@ use super::connections::Channel;
 use super::state::{Release, SLICE_MESSAGES, Vhost};
 use super::{Consume, Effects, Event, Get, Got, Outcome, Reply, ReplyToken};
 use crate::model::{ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, QueueId, QueueName};
-use crate::queue::{self, Asked, ConsumerOptions, Succession};
+use crate::queue::{self, Asked, ConsumerOptions, End, Succession};
 use crate::topology::Refusal;
 
 impl Vhost {
@@ -188,6 +188,7 @@ impl Vhost {
         for delivery in unsent {
             if let Some(slot) = self.queues.get_mut(&delivery.queue) {
                 slot.queue.settle(key, delivery.seq, Outcome::Undelivered);
+                self.came_back(delivery.queue, effects);
             }
         }
         for (consumer, id) in consumers {
@@ -214,16 +215,26 @@ impl Vhost {
                 self.finish_release(effects);
                 continue;
             };
-            let mut done = true;
             budget -= 1;
             if let Some(slot) = self.queues.get_mut(&id) {
-                let released = slot.queue.release_channel(release.channel, budget, |seq, history| {
-                    effects.journal.came_back(id, seq, history);
-                });
+                let mut given_up = Vec::new();
+                let released =
+                    slot.queue.release_channel(release.channel, budget, |seq, settled| match settled.end {
+                        End::Back if settled.home.stored().is_some() => {
+                            effects.journal.came_back(id, seq, settled.history);
+                        }
+                        End::Back => {}
+                        _ => given_up.push((seq, settled)),
+                    });
                 budget = budget.saturating_sub(released.messages);
-                done = released.finished;
-            }
-            if done {
+                if released.finished {
+                    release.holds_in.pop();
+                }
+                for (seq, settled) in given_up {
+                    self.end_unconsumed(id, seq, settled, effects);
+                }
+                self.came_back(id, effects);
+            } else {
                 release.holds_in.pop();
             }
             self.mark_dirty(id);

@@ -17,6 +17,7 @@ mod expiry;
 mod history;
 mod journal;
 mod lifecycle;
+mod limits;
 mod operator;
 mod policies;
 mod recovery;
@@ -28,7 +29,7 @@ mod tests;
 
 pub use crate::model::Outcome;
 pub use cache::{Lost, Read, ReadResult};
-pub use command::{Command, Consume, Get, Publish, ReplyToken, Request, Settlement};
+pub use command::{Awaiting, Command, Consume, Get, Publish, ReplyToken, Request, Settlement};
 pub use counters::ExchangeCounters;
 pub use delay::Delayed;
 pub use event::{Delivery, Effects, Event, Got, IneffectiveArguments, Overdue, Reply};

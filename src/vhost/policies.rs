@@ -101,7 +101,8 @@ impl Vhost {
     fn follow_policies(&mut self, id: QueueId, effects: &mut Effects) {
         // Messages that wait at an exchange are in no queue of anybody's.
         let Some(slot) = self.queues.get_mut(&id).filter(|slot| slot.delays.is_none()) else { return };
-        let settings = Settings::of(&slot.definition, self.topology.policies_of_queue(&slot.definition));
+        let policies = self.topology.policies_of_queue(&slot.definition);
+        let settings = Settings::of(&slot.definition, policies, self.options.default_delivery_limit);
         if settings != slot.settings {
             slot.settings = settings;
             self.settings_changed(id, effects);

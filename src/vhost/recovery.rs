@@ -108,7 +108,7 @@ impl Vhost {
                         let marked = kept.messages.iter().filter(|(_, _, history)| history.redelivered);
                         marked.for_each(|(seq, _, history)| report.journal.came_back(kept.id, seq, history));
                     }
-                    vhost.restore_queue(queue.clone(), kept)
+                    vhost.restore_queue(queue.clone(), kept, &mut report.journal)
                 }
                 Definition::Exchange(exchange) => {
                     let kept = delays.remove(&exchange.name);
@@ -136,16 +136,34 @@ impl Vhost {
         (vhost, report)
     }
 
-    fn restore_queue(&mut self, definition: QueueDefinition, kept: RestoredQueue) -> Result<(), Refusal> {
+    fn restore_queue(
+        &mut self,
+        definition: QueueDefinition,
+        kept: RestoredQueue,
+        journal: &mut Journal,
+    ) -> Result<(), Refusal> {
         let name = definition.name.clone();
         self.topology.declare_queue(definition, kept.id, None)?;
         let entry = self.topology.queue(name.as_str()).expect("it was just declared");
         let policies = self.topology.policies_of_queue(&entry.definition);
-        let mut slot = QueueSlot::new(kept.id, Arc::clone(&entry.definition), policies);
+        let mut slot = QueueSlot::new(kept.id, Arc::clone(&entry.definition), policies, &self.options);
         slot.queue.recover(kept.messages, kept.next);
         self.calendar.arm(&mut slot);
         self.calendar.renew(&mut slot);
+        for (seq, _) in slot.queue.exhausted() {
+            // What is to be dead-lettered has to be read first.
+            if let Some(dead) = slot.queue.exhaust(seq) {
+                journal.gone(kept.id, dead.seq, dead.home);
+            }
+        }
+        if slot.is_overfull() {
+            self.overfull.insert(kept.id);
+        }
+        let dying = slot.queue.has_dying();
         self.queues.insert(kept.id, slot);
+        if dying {
+            self.mark_dirty(kept.id);
+        }
         Ok(())
     }
 }

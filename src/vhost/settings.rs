@@ -48,39 +48,45 @@ pub struct Settings {
     pub delivery_limit: Option<u64>,
     /// Where what is dropped goes.
     pub(super) dead_letters: Option<Arc<DeadLetters>>,
-    /// Every message survives a restart, persistent or not.
-    pub keeps_all: bool,
     /// Its consumers are told how often clients have failed with a message.
     pub tells_failures: bool,
+    /// It is a quorum queue: every message survives a restart, persistent or not.
+    pub is_quorum: bool,
 }
 
 impl Settings {
-    /// What the arguments of an accepted declaration and the policies in force say.
+    /// What the arguments of an accepted declaration and the policies in force say; quorum queues of which nothing else
+    /// is said have the default delivery limit.
     #[must_use]
-    pub(super) fn of(definition: &QueueDefinition, policies: AppliedPolicies<'_>) -> Self {
+    pub(super) fn of(
+        definition: &QueueDefinition,
+        policies: AppliedPolicies<'_>,
+        default_delivery_limit: Option<u64>,
+    ) -> Self {
         let said = Said { arguments: &definition.arguments, policies };
-        let quorum = QueueType::of(&definition.arguments) == QueueType::Quorum;
+        let is_quorum = QueueType::of(&definition.arguments) == QueueType::Quorum;
         let highest = said.argument("x-max-priority").and_then(|highest| u8::try_from(highest).ok());
         let single = definition.arguments.get("x-single-active-consumer") == Some(&Value::Boolean(true));
-        let succession = if quorum { Succession::ByPriority } else { Succession::AtItsEnd };
+        let succession = if is_quorum { Succession::ByPriority } else { Succession::AtItsEnd };
+        let delivery_limit = said.delivery_limit(default_delivery_limit.filter(|_| is_quorum));
         Self {
             message_ttl: said.lower("x-message-ttl"),
             expires: said.lower("x-expires"),
             max_length: said.lower("x-max-length"),
             max_length_bytes: said.lower("x-max-length-bytes"),
-            overflow: said.overflow(quorum),
+            overflow: said.overflow(is_quorum),
             // Neither of these can be set by a policy.
             priorities: match highest {
-                _ if quorum => Some(OF_QUORUM_QUEUES),
+                _ if is_quorum => Some(OF_QUORUM_QUEUES),
                 // A single level is none.
                 None | Some(0) => None,
                 Some(highest) => Some(Priorities { highest, unsaid: 0 }),
             },
             single_active: single.then_some(succession),
-            delivery_limit: said.delivery_limit(),
+            delivery_limit,
             dead_letters: DeadLetters::of(|name| said.argument_or_policy(name)).map(Arc::new),
-            keeps_all: quorum,
-            tells_failures: quorum,
+            tells_failures: is_quorum || delivery_limit.is_some(),
+            is_quorum,
         }
     }
 }
@@ -129,14 +135,15 @@ impl<'a> Said<'a> {
         }
     }
 
-    /// The lower limit, unless one of the two is negative, which is none.
-    fn delivery_limit(&self) -> Option<u64> {
+    /// The lower limit, unless one of the two is negative, which is none; the default if nothing is said.
+    fn delivery_limit(&self, default: Option<u64>) -> Option<u64> {
         const DELIVERY_LIMIT: &str = "x-delivery-limit";
         let integer = |value: Option<&Value>| value.and_then(Value::as_integer);
         let limit = match (integer(self.arguments.get(DELIVERY_LIMIT)), integer(self.policy(DELIVERY_LIMIT)))
         {
             (Some(argument), Some(policy)) => lower_limit(argument, policy),
-            (argument, policy) => argument.or(policy)?,
+            (None, None) => return default,
+            (Some(only), None) | (None, Some(only)) => only,
         };
         u64::try_from(limit).ok()
     }
@@ -175,7 +182,8 @@ mod tests {
         };
         let user = user.map(|definition| policy(PolicyKind::User, definition));
         let operator = operator.map(|definition| policy(PolicyKind::Operator, definition));
-        Settings::of(&queue, AppliedPolicies { user: user.as_ref(), operator: operator.as_ref() })
+        let policies = AppliedPolicies { user: user.as_ref(), operator: operator.as_ref() };
+        Settings::of(&queue, policies, Some(7))
     }
 
     #[test]
@@ -315,5 +323,19 @@ mod tests {
     fn what_shapes_a_queue_is_its_arguments_alone() {
         let policy = Table::new().with("max-priority", 5_i64).with("single-active-consumer", true);
         assert_eq!(with_policies(Table::new(), Some(policy), None), Settings::default());
+    }
+
+    #[test]
+    fn quorum_queues_have_the_default_delivery_limit_unless_they_say_otherwise() {
+        let quorum = || Table::new().with("x-queue-type", "quorum");
+        let limited = |limit| quorum().with("x-delivery-limit", Value::I32(limit));
+        let told = |arguments| {
+            let Settings { delivery_limit, tells_failures, .. } = settings(arguments);
+            (delivery_limit, tells_failures)
+        };
+        assert_eq!(told(quorum()), (Some(7), true));
+        assert_eq!(told(limited(-1)), (None, true));
+        assert_eq!(told(limited(3)), (Some(3), true));
+        assert_eq!(told(Table::new().with("x-delivery-limit", Value::I32(0))), (Some(0), true));
     }
 }

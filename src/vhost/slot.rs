@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use super::Effects;
 use super::settings::Settings;
 use super::state::Vhost;
+use super::{Effects, VhostOptions};
 use crate::model::{ExchangeName, QueueDefinition, QueueId, QueueName};
 use crate::queue::{Moment, Queue};
 use crate::topology::AppliedPolicies;
@@ -44,10 +44,16 @@ pub(super) struct QueueSlot {
 }
 
 impl QueueSlot {
-    pub(super) fn new(id: QueueId, definition: Arc<QueueDefinition>, policies: AppliedPolicies<'_>) -> Self {
-        let settings = Settings::of(&definition, policies);
+    pub(super) fn new(
+        id: QueueId,
+        definition: Arc<QueueDefinition>,
+        policies: AppliedPolicies<'_>,
+        options: &VhostOptions,
+    ) -> Self {
+        let settings = Settings::of(&definition, policies, options.default_delivery_limit);
         let mut queue = Queue::new(id);
         queue.set_keeps_dead(settings.dead_letters.is_some());
+        queue.set_delivery_limit(settings.delivery_limit);
         if let Some(priorities) = settings.priorities {
             queue.prioritise(priorities);
         }
@@ -71,11 +77,13 @@ impl QueueSlot {
 
 impl Vhost {
     /// Acts on new settings of a queue that exists: called once for each queue whose settings a policy has changed.
-    pub(super) fn settings_changed(&mut self, id: QueueId, _effects: &mut Effects) {
+    pub(super) fn settings_changed(&mut self, id: QueueId, effects: &mut Effects) {
         let Some(slot) = self.queues.get_mut(&id) else { return };
         slot.queue.set_keeps_dead(slot.settings.dead_letters.is_some());
+        slot.queue.set_delivery_limit(slot.settings.delivery_limit);
         // As RabbitMQ has it, the time of an unused queue begins anew.
         self.calendar.renew(slot);
         self.mark_dirty(id);
+        self.drop_excess(id, effects);
     }
 }

@@ -3,7 +3,7 @@
 //! Invariant: between two calls every message is in exactly one place per queue (ready, unacked, or in an
 //! outbox), and every queue with ready messages has no consumer that could take one.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use rustc_hash::FxHashMap;
 
@@ -15,11 +15,11 @@ use super::expiry::{self, Calendar};
 use super::history::Histories;
 use super::policies::Sweep;
 use super::slot::{Keeper, QueueSlot};
-use super::{Command, Effects, Event, Publish, Reply, ReplyToken, Request, Settlement};
+use super::{Awaiting, Command, Effects, Event, Publish, Reply, ReplyToken, Request, Settlement};
 use crate::model::{
     ChannelKey, ChannelNumber, ConnectionKey, ConsumerKey, Message, Outcome, QueueId, Seq, VhostName,
 };
-use crate::queue::{Dead, Home, Moment, Queue, Reason, Settled};
+use crate::queue::{End, Home, Moment, Queue};
 use crate::topology::{ExchangeId, Refusal, Targets, Topology};
 use crate::vhost::Delivery;
 
@@ -35,6 +35,8 @@ pub struct VhostOptions {
     /// Memory that ready messages may take which the log has as well, in bytes; beyond it the oldest of them leave it,
     /// to be read again when they are due.
     pub cache_bytes: u64,
+    /// How often clients may fail with a message of a quorum queue that does not say so itself; none is no limit.
+    pub default_delivery_limit: Option<u64>,
 }
 
 /// One vhost.
@@ -56,6 +58,11 @@ pub struct Vhost {
     pub(super) cancelled: Vec<(ConnectionKey, Event)>,
     /// Queues to dispatch before the turn ends.
     pub(super) dirty: Vec<QueueId>,
+    /// Queues that still have more messages than they may.
+    pub(super) overfull: BTreeSet<QueueId>,
+    /// Dead letters, and messages whose delay has ended, on their way to their queues. They reach them before the turn
+    /// ends.
+    pub(super) letters: VecDeque<(QueueId, Message)>,
     pub(super) releases: VecDeque<Release>,
     /// What may have to follow a change of policies.
     pub(super) sweep: Sweep,
@@ -92,6 +99,8 @@ impl Vhost {
             histories: Histories::default(),
             cancelled: Vec::new(),
             dirty: Vec::new(),
+            overfull: BTreeSet::new(),
+            letters: VecDeque::new(),
             releases: VecDeque::new(),
             sweep: Sweep::default(),
             calendar: Calendar::default(),
@@ -171,6 +180,7 @@ impl Vhost {
         self.release_slice(effects);
         self.keep_calendar(effects);
         self.sweep_slice(effects);
+        self.drop_overfull(effects);
         self.dispatch_dirty(effects);
         effects.more_work |= !self.releases.is_empty();
     }
@@ -201,43 +211,66 @@ impl Vhost {
     }
 
     fn publish(&mut self, publish: Publish, effects: &mut Effects) {
-        let Publish { message, route, returned, confirmed } = publish;
+        let Publish { message, route, returned, awaiting } = publish;
+        let confirmed = matches!(awaiting, Awaiting::Confirm { .. });
         // An exchange deleted since the snapshot took its counters with it.
         if let Some(counters) = self.exchanges.get_mut(&route.exchange) {
             counters.count(&route.targets, returned, confirmed);
         }
         let stored = effects.journal.places.len();
+        let mut taken = true;
         match route.targets {
             Targets::None => {}
-            Targets::One(queue) => self.enqueue(queue, message, effects),
+            Targets::One(queue) => taken = self.enqueue(queue, message, effects),
             Targets::Many(queues) => {
                 for queue in queues.iter() {
-                    self.enqueue(*queue, message.clone(), effects);
+                    taken &= self.enqueue(*queue, message.clone(), effects);
                 }
             }
             Targets::ReplyTo(token) => self.reply_to(ReplyToken(token), message, effects),
-            recorded @ Targets::Recorded(_) => self.publish_recorded(&recorded, &message, effects),
+            recorded @ Targets::Recorded(_) => taken = self.publish_recorded(&recorded, &message, effects),
+        }
+        if !taken {
+            Self::note_refused(awaiting, effects);
         }
         effects.journal.waited_for |= confirmed && effects.journal.places.len() > stored;
     }
 
-    /// A queue deleted since the snapshot has had its copy, and lost it with itself.
-    pub(super) fn enqueue(&mut self, id: QueueId, message: Message, effects: &mut Effects) {
-        if let Some(slot) = self.queues.get_mut(&id) {
-            let terms = match slot.delays {
-                None => expiry::terms(&slot.settings, &message, self.calendar.now),
-                Some(_) => delay::terms(&message, self.calendar.now),
-            };
-            if slot.durable && (message.persistent() || slot.settings.keeps_all) {
-                effects.journal.published(&message, id, slot.queue.next());
-                slot.queue.push(message, Home::AWAITED, terms);
-            } else {
-                slot.queue.push(message, Home::NONE, terms);
-            }
-            if !slot.dirty {
-                slot.dirty = true;
-                self.dirty.push(id);
-            }
+    /// Says whether the queue has taken the message. One that was deleted since the snapshot has had its copy, and lost
+    /// it with itself.
+    #[inline]
+    pub(super) fn enqueue(&mut self, id: QueueId, message: Message, effects: &mut Effects) -> bool {
+        let Some(slot) = self.queues.get_mut(&id) else { return true };
+        if slot.settings.is_limited() {
+            // A queue that was within its limits is so again, however many publishes the turn has.
+            return self.enqueue_limited(id, message, 1, effects);
+        }
+        Self::push(slot, &mut self.dirty, (message, self.calendar.now), effects);
+        true
+    }
+
+    /// Puts a message into a queue, which is dispatched before the turn ends.
+    #[inline]
+    pub(super) fn push(
+        slot: &mut QueueSlot,
+        dirty: &mut Vec<QueueId>,
+        (message, now): (Message, Moment),
+        effects: &mut Effects,
+    ) {
+        let terms = match slot.delays {
+            None => expiry::terms(&slot.settings, &message, now),
+            Some(_) => delay::terms(&message, now),
+        };
+        let id = slot.queue.id();
+        if slot.durable && (message.persistent() || slot.settings.is_quorum) {
+            effects.journal.published(&message, id, slot.queue.next());
+            slot.queue.push(message, Home::AWAITED, terms);
+        } else {
+            slot.queue.push(message, Home::NONE, terms);
+        }
+        if !slot.dirty {
+            slot.dirty = true;
+            dirty.push(id);
         }
     }
 
@@ -260,29 +293,20 @@ impl Vhost {
         let Settlement { channel, queue, seq, outcome } = settlement;
         let Some(slot) = self.queues.get_mut(&queue) else { return };
         let Some(settled) = slot.queue.settle(channel, seq, outcome) else { return };
-        let Settled { consumer, home, history, message } = settled;
-        match outcome {
-            Outcome::Ack => {
-                effects.journal.gone(queue, seq, home);
+        let consumer = settled.consumer;
+        match settled.end {
+            End::Done(message) => {
+                effects.journal.gone(queue, seq, settled.home);
                 effects.discarded.extend(message);
             }
-            Outcome::Discard => {
-                let dying = slot.queue.has_dying();
-                self.remove(
-                    queue,
-                    Dead { reason: Reason::Rejected, seq, home, deadline: Moment::NEVER, message },
-                    effects,
-                );
-                if dying {
-                    self.mark_dirty(queue);
-                }
-            }
-            Outcome::Requeue | Outcome::Return | Outcome::Undelivered => {
-                if outcome != Outcome::Undelivered && home.stored().is_some() {
-                    effects.journal.came_back(queue, seq, history);
+            End::Back => {
+                if outcome != Outcome::Undelivered && settled.home.stored().is_some() {
+                    effects.journal.came_back(queue, seq, settled.history);
                 }
                 self.calendar.arm(slot);
+                self.came_back(queue, effects);
             }
+            End::Left(..) | End::Dying(_) => self.end_unconsumed(queue, seq, settled, effects),
         }
         if self.queues.get(&queue).is_some_and(|slot| slot.queue.front_consumer().is_some()) {
             self.mark_dirty(queue);

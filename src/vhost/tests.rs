@@ -4,6 +4,7 @@ mod dead_letters;
 mod delay;
 mod expiry;
 mod history;
+mod limits;
 mod order;
 mod paging;
 mod policies;
@@ -28,7 +29,7 @@ impl Kit {
     }
 
     fn with_outbox(outbox_bytes: usize) -> Self {
-        Self::with_options(VhostOptions { outbox_bytes, cache_bytes: 1 << 20 })
+        Self::with_options(VhostOptions { outbox_bytes, cache_bytes: 1 << 20, default_delivery_limit: None })
     }
 
     fn with_options(options: VhostOptions) -> Self {
@@ -87,7 +88,7 @@ impl Kit {
         let parts = MessageParts { exchange: "", routing_key: key, properties: &[0, 0], persistent: false };
         let message = Message::new(parts, Bytes::from_static(body.as_bytes()));
         let returned = route.targets.is_empty();
-        Command::Publish(Publish { message, route, returned, confirmed: false })
+        Command::Publish(Publish { message, route, returned, awaiting: Awaiting::Nothing })
     }
 
     fn consume(
@@ -190,7 +191,7 @@ fn an_exchange_counts_what_becomes_of_its_messages() {
     let mut dropped = kit.publish("nowhere", "b");
     if let Command::Publish(publish) = &mut dropped {
         publish.returned = false;
-        publish.confirmed = true;
+        publish.awaiting = Awaiting::Confirm { channel: ChannelNumber(1), tag: 1 };
     }
     kit.turn(connection, [kit.publish("q", "a"), dropped, kit.publish("nowhere", "c")]);
     let id = kit.vhost.topology().exchange_id("").expect("the default exchange exists");
@@ -448,7 +449,7 @@ fn durable_definitions_are_recorded_and_restored() {
     let definitions = Restored { definitions: stored.clone(), ..Restored::default() };
     let (restored, report) = Vhost::restore(
         VhostName::from("/"),
-        VhostOptions { outbox_bytes: 1, cache_bytes: 1 << 20 },
+        VhostOptions { outbox_bytes: 1, cache_bytes: 1 << 20, default_delivery_limit: None },
         definitions,
     );
     assert_eq!((stored.len(), report.refused.len()), (2, 0));

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use super::{consumer, get, home, message, number};
 use crate::model::{ChannelKey, ConsumerKey, Outcome, QueueId, Seq};
 use crate::queue::{
-    Asked, ChunkNumber, ConsumerOptions, ExclusiveUse, Home, Location, Moment, Priorities, Queue,
-    QueueCounters, Released, Succession, Terms,
+    Asked, ChunkNumber, ConsumerOptions, Dropped, End, ExclusiveUse, Home, Location, Moment, Priorities,
+    Queue, QueueCounters, Reason, Released, Succession, Terms,
 };
 
 /// One step. Numbers that pick something are taken modulo what there is.
@@ -57,6 +57,10 @@ enum Step {
         budget: usize,
     },
     Purge,
+    /// The queue is full.
+    DropFront,
+    /// With so many failures a message still comes back.
+    LimitFailures(u16),
     /// Takes messages out of memory that are stored below this segment.
     Evict(u32),
     /// From here on what is delivered and stored below this segment does not stay in memory.
@@ -101,6 +105,9 @@ struct Reference {
     held: Vec<Held>,
     started: Vec<Started>,
     releasing: BTreeSet<u64>,
+    /// How often clients have failed with a message, if they have.
+    failures: BTreeMap<u64, u16>,
+    limit: u16,
     clock: u64,
     counters: QueueCounters,
 }
@@ -216,8 +223,8 @@ impl Reference {
         (seq, redelivered)
     }
 
-    /// Whether the delivery was held, by which consumer, and whether in memory.
-    fn settle(&mut self, channel: u64, seq: u64, outcome: Outcome) -> Option<(Option<ConsumerKey>, bool)> {
+    /// Which consumer held the message, and what becomes of it.
+    fn settle(&mut self, channel: u64, seq: u64, outcome: Outcome) -> Option<(Option<ConsumerKey>, End)> {
         let index = self.held.iter().position(|held| held.seq == seq && held.channel == channel)?;
         let instance = self.held[index].instance;
         let spent = instance.is_some_and(|instance| !self.has_credit(instance));
@@ -228,31 +235,37 @@ impl Reference {
         {
             self.started[instance].turn = self.now();
         }
+        let consumer = instance.map(|instance| self.started[instance].options.consumer);
+        let kept = held.in_memory.then(|| message(seq));
         let mark = match outcome {
             Outcome::Ack => {
                 self.counters.acked += 1;
-                None
+                return Some((consumer, End::Done(kept)));
             }
             Outcome::Discard => {
                 self.counters.discarded += 1;
-                None
+                return Some((consumer, End::Left(Reason::Rejected, kept)));
             }
             Outcome::Requeue | Outcome::Return => {
+                let failures = self.failures.entry(seq).or_default();
+                *failures += u16::from(outcome == Outcome::Requeue);
+                if *failures > self.limit {
+                    self.counters.exhausted += 1;
+                    return Some((consumer, End::Left(Reason::DeliveryLimit, kept)));
+                }
                 self.counters.requeued += 1;
-                Some(true)
+                true
             }
             Outcome::Undelivered => {
                 self.counters.undelivered += 1;
-                Some(held.redelivered)
+                held.redelivered
             }
         };
-        if let Some(mark) = mark {
-            self.put(seq, mark);
-            if !held.in_memory {
-                self.absent.insert(seq);
-            }
+        self.put(seq, mark);
+        if !held.in_memory {
+            self.absent.insert(seq);
         }
-        Some((instance.map(|instance| self.started[instance].options.consumer), held.in_memory))
+        Some((consumer, End::Back))
     }
 
     fn unpark(&mut self, instance: usize) {
@@ -353,6 +366,11 @@ impl Pair {
             Step::SettleAny { channel, seq, outcome } => self.settle(channel, seq, outcome),
             Step::Release { channel, budget } => self.release(channel, budget),
             Step::Purge => self.purge(),
+            Step::DropFront => self.drop_front(),
+            Step::LimitFailures(limit) => {
+                queue.set_delivery_limit(Some(u64::from(limit)));
+                reference.limit = limit;
+            }
             Step::Evict(segment) => self.evict(segment),
             Step::Forget(segment) => self.forget_before = segment,
             Step::Ask => self.ask(),
@@ -469,11 +487,28 @@ impl Pair {
     fn settle(&mut self, channel: u64, seq: u64, outcome: Outcome) {
         let settled = self.queue.settle(ChannelKey(channel), Seq(seq), outcome);
         let expected = self.reference.settle(channel, seq, outcome);
-        assert_eq!(settled.as_ref().map(|settled| settled.consumer), expected.map(|(consumer, _)| consumer));
-        let dropped = settled.and_then(|settled| settled.message).map(|message| number(&message));
-        let in_memory = expected.is_some_and(|(_, in_memory)| in_memory);
-        let gone = matches!(outcome, Outcome::Ack | Outcome::Discard) && in_memory;
-        assert_eq!(dropped, gone.then_some(seq));
+        let shown = settled.map(|settled| {
+            assert_eq!(settled.home, home(seq));
+            (settled.consumer, settled.end)
+        });
+        assert_eq!(shown, expected);
+    }
+
+    fn drop_front(&mut self) {
+        let Self { queue, reference, .. } = self;
+        let dropped = queue.drop_front().map(|dropped| match dropped {
+            Dropped::Gone(dead) => {
+                assert_eq!((dead.reason, dead.home), (Reason::MaxLen, home(dead.seq.0)));
+                (dead.seq.0, dead.message.map(|message| number(&message)))
+            }
+            Dropped::Dying => panic!("nobody wants to have it read"),
+        });
+        let expected = (!reference.ready.is_empty()).then(|| {
+            reference.counters.dropped += 1;
+            let (seq, _) = reference.ready.remove(0);
+            (seq, (!reference.absent.remove(&seq)).then_some(seq))
+        });
+        assert_eq!(dropped, expected);
     }
 
     /// A release takes the channel's getter first, then its consumers by key, then its cancelled ones,
@@ -550,6 +585,8 @@ impl Pair {
             + counters.got_no_ack
             + counters.acked
             + counters.discarded
+            + counters.dropped
+            + counters.exhausted
             + counters.purged
             + counters.lost;
         assert_eq!(counters.published, queue.ready() + queue.unacked() + left);
@@ -605,6 +642,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (channel(), prop_oneof![1 => 0..4_usize, 2 => Just(1000)])
             .prop_map(|(channel, budget)| Step::Release { channel, budget }),
         1 => Just(Step::Purge),
+        4 => Just(Step::DropFront),
+        2 => prop_oneof![3 => 0..3_u16, 1 => Just(u16::MAX)].prop_map(Step::LimitFailures),
         4 => (0..200_u32).prop_map(Step::Evict),
         1 => (0..200_u32).prop_map(Step::Forget),
         8 => Just(Step::Ask),
@@ -639,7 +678,7 @@ proptest! {
         }
         let mut pair = Pair {
             queue,
-            reference: Reference { priorities, single, ..Reference::default() },
+            reference: Reference { priorities, single, limit: u16::MAX, ..Reference::default() },
             listed: BTreeSet::new(),
             forget_before: 0,
             asked: None,

@@ -26,7 +26,7 @@ use crate::model::{
     MessageParts, Origin, QueueDefinition, QueueId, Seq, UserName, VhostName,
 };
 use crate::topology::{Refusal, Topology};
-use crate::vhost::{Command, Delivery, Event, Outcome, Publish, Reply, Request};
+use crate::vhost::{Awaiting, Command, Delivery, Event, Outcome, Publish, Reply, Request};
 
 /// The largest frame of an open connection of the kit, in bytes.
 const FRAME_MAX: u32 = 4_096;

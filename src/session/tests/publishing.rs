@@ -24,6 +24,11 @@ fn confirming() -> Kit {
     kit
 }
 
+/// What the publish with this tag on channel 1 waits for.
+fn awaiting(tag: u64) -> Awaiting {
+    Awaiting::Confirm { channel: ChannelNumber(1), tag }
+}
+
 fn table(table: &Table) -> BytesMut {
     let mut octets = BytesMut::new();
     table.encode(&mut octets).unwrap();
@@ -41,7 +46,8 @@ fn a_message_is_put_together_and_routed() {
     let [publish] = &publishes[..] else { panic!("{publishes:?}") };
     assert_eq!((publish.message.exchange(), publish.message.routing_key()), ("", "q"));
     assert_eq!(publish.message.body(), &body);
-    assert!(publish.message.persistent() && !publish.returned && !publish.confirmed);
+    assert!(publish.message.persistent() && !publish.returned);
+    assert_eq!(publish.awaiting, Awaiting::Nothing);
     assert_eq!(publish.route.targets, Targets::One(QueueId(1)));
     assert_eq!(Properties::decode(publish.message.properties()).unwrap(), properties);
     assert_eq!(kit.session.assembling_bytes(), 0);
@@ -281,9 +287,28 @@ fn an_unroutable_message_returns_before_its_confirm() {
     assert_eq!((Properties::decode(&raw).unwrap(), &body[..]), (properties, &b"lost"[..]));
     kit.expect_nothing();
     let publishes = kit.take_publishes();
-    assert!(publishes[0].returned && publishes[0].confirmed);
+    assert!(publishes[0].returned);
+    assert_eq!(publishes[0].awaiting, awaiting(1));
     kit.applied(0);
     kit.expect(1, ack(1, false));
+}
+
+#[test]
+fn a_refused_publish_is_nacked_in_its_turn() {
+    let mut kit = confirming();
+    for body in [&b"1"[..], b"2", b"3", b"4"] {
+        kit.publish(1, "q", body);
+    }
+    let tags: Vec<_> = kit.take_publishes().iter().map(|publish| publish.awaiting).collect();
+    assert_eq!(tags, [1, 2, 3, 4].map(awaiting));
+    kit.session.refused([awaiting(2), awaiting(3), Awaiting::Confirm { channel: ChannelNumber(7), tag: 1 }]);
+    kit.applied(0);
+    kit.expect(1, ack(1, false));
+    kit.expect(1, basic::Nack { delivery_tag: 3, multiple: true, requeue: false });
+    kit.expect(1, ack(4, false));
+    kit.expect_nothing();
+    let counters = kit.session.totals();
+    assert_eq!((counters.publish, counters.confirm, counters.refused), (4, 2, 2));
 }
 
 #[test]
@@ -342,7 +367,7 @@ fn confirm_select_may_be_silent_and_repeated() {
     kit.send(1, confirm::Select { no_wait: true });
     kit.expect_nothing();
     kit.publish(1, "q", b"x");
-    assert!(kit.take_publishes()[0].confirmed);
+    assert_eq!(kit.take_publishes()[0].awaiting, awaiting(1));
     kit.applied(0);
     kit.expect(1, ack(1, false));
     kit.send(1, confirm::Select { no_wait: false });

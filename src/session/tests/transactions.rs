@@ -43,6 +43,24 @@ fn a_commit_is_one_command_in_the_order_received() {
 }
 
 #[test]
+fn a_commit_of_which_a_queue_refused_a_part_closes_the_channel() {
+    let (mut kit, _) = transactional();
+    kit.publish(1, "q", b"one");
+    kit.publish(1, "q", b"two");
+    kit.send(1, tx::Commit {});
+    let awaiting = Awaiting::Commit { channel: ChannelNumber(1) };
+    let Some(Command::Transaction(commands)) = kit.commands.pop() else { panic!() };
+    assert!(
+        commands
+            .iter()
+            .all(|command| { matches!(command, Command::Publish(publish) if publish.awaiting == awaiting) })
+    );
+    kit.session.refused([awaiting]);
+    kit.applied(0);
+    kit.expect_channel_error(1, 406, "PRECONDITION_FAILED - partial tx completion", (90, 20));
+}
+
+#[test]
 fn a_rollback_restores_what_was_acknowledged() {
     let (mut kit, consumer) = transactional();
     kit.deliver_quietly(1, consumer, 1..=3);

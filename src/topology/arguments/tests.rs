@@ -80,10 +80,11 @@ fn choices_are_closed() {
 #[test]
 fn the_type_decides_which_arguments_are_known() {
     assert_eq!(
-        outcome([("x-delivery-limit", 5.into())]),
-        Err("invalid arg 'x-delivery-limit' for queue 'q' in vhost '/' of queue type rabbit_classic_queue"
+        outcome([("x-consumer-timeout", 5.into())]),
+        Err("invalid arg 'x-consumer-timeout' for queue 'q' in vhost '/' of queue type rabbit_classic_queue"
             .to_owned())
     );
+    assert_eq!(outcome([("x-delivery-limit", 5.into())]), Ok(()), "an extension");
     assert_eq!(
         outcome([("x-queue-type", "quorum".into()), ("x-max-priority", 5.into())]),
         Err("invalid arg 'x-max-priority' for queue 'q' in vhost '/' of queue type rabbit_quorum_queue"
@@ -157,7 +158,8 @@ fn arguments_that_do_nothing_yet_are_named() {
         ("x-single-active-consumer", Value::Boolean(true)),
         ("x-mine", 1.into()),
         ("x-delivery-limit", 3.into()),
+        ("x-consumer-timeout", 3.into()),
     ]);
-    assert_eq!(arguments_without_effect(&arguments), ["x-delivery-limit"]);
+    assert_eq!(arguments_without_effect(&arguments), ["x-consumer-timeout"]);
     assert_eq!(QueueType::of(&arguments), QueueType::Quorum);
 }

@@ -60,7 +60,12 @@ impl Kit {
             MessageParts { exchange: "later", routing_key: key, properties: &encoded, persistent: true };
         let message = Message::new(parts, Bytes::from_static(body.as_bytes()));
         let returned = route.targets.is_empty();
-        Command::Publish(Publish { message, route, returned, confirmed: true })
+        Command::Publish(Publish {
+            message,
+            route,
+            returned,
+            awaiting: Awaiting::Confirm { channel: ChannelNumber(1), tag: 1 },
+        })
     }
 
     fn wait_until(&mut self, now: Moment) {
@@ -69,7 +74,7 @@ impl Kit {
         assert!(!self.effects.more_work);
     }
 
-    fn ready(&self, queue: &str) -> u64 {
+    fn waits_in(&self, queue: &str) -> u64 {
         self.vhost.queue(self.id(queue)).expect("it is there").ready()
     }
 
@@ -97,7 +102,7 @@ fn messages_go_on_when_their_time_has_come_and_in_that_order() {
     assert_eq!(kit.waiting(), [(0, 300), (1, 100), (2, 150), (3, 200)]);
     assert_eq!(kit.vhost.next_deadline(), START.after(100));
     kit.wait_until(START.after(99));
-    assert_eq!((kit.ready("q"), kit.journal().len()), (2, 0));
+    assert_eq!((kit.waits_in("q"), kit.journal().len()), (2, 0));
     kit.wait_until(START.after(100));
     assert_eq!(
         kit.journal(),
@@ -140,7 +145,7 @@ fn what_waits_can_be_listed_and_cancelled_and_goes_with_its_exchange() {
     assert_eq!(kit.journal(), ["deleted 1"]);
     assert_eq!((kit.effects.deleted.len(), kit.vhost.next_deadline()), (1, Moment::NEVER));
     kit.wait_until(START.after(1_000));
-    assert_eq!(kit.ready("q"), 0);
+    assert_eq!(kit.waits_in("q"), 0);
 }
 
 #[test]
@@ -162,7 +167,7 @@ fn what_waited_waits_on_after_a_restart() {
         now: START.after(50),
         ..Restored::default()
     };
-    let options = VhostOptions { outbox_bytes: 1 << 20, cache_bytes: 1 << 20 };
+    let options = VhostOptions { outbox_bytes: 1 << 20, cache_bytes: 1 << 20, default_delivery_limit: None };
     let (vhost, report) = Vhost::restore(VhostName::from("/"), options, restored);
     let mut kit = Kit { vhost, effects: Effects { journal: report.journal, ..Effects::default() } };
     assert_eq!(kit.journal(), ["created 6 q"]);
@@ -185,8 +190,8 @@ fn an_exchange_that_leads_to_a_delaying_one_has_its_messages_wait_there() {
     let route = kit.vhost.topology().route("amq.fanout", "a.1", &Features::of(&properties, 0), &[]);
     let route = route.expect("the exchange exists");
     assert_eq!(route.targets, Targets::One(QueueId(1)));
-    let publish = Publish { message: message.clone(), route, returned: false, confirmed: false };
+    let publish = Publish { message: message.clone(), route, returned: false, awaiting: Awaiting::Nothing };
     kit.turn(connection, [Command::Publish(publish)]);
     kit.wait_until(START.after(100));
-    assert_eq!(kit.ready("q"), 1);
+    assert_eq!(kit.waits_in("q"), 1);
 }

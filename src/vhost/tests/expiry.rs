@@ -40,7 +40,7 @@ impl Kit {
             .topology()
             .route("", queue, &Features::default(), &[])
             .expect("the default exchange exists");
-        Command::Publish(Publish { message, route, returned: false, confirmed: false })
+        Command::Publish(Publish { message, route, returned: false, awaiting: Awaiting::Nothing })
     }
 
     /// Time has come to this moment, and the slices of work that it brings are done. Says how many they were.

@@ -62,7 +62,7 @@ impl Kit {
         let message = Message::new(parts, Bytes::copy_from_slice(body));
         self.turn(
             connection,
-            [Command::Publish(Publish { message, route, returned: false, confirmed: false })],
+            [Command::Publish(Publish { message, route, returned: false, awaiting: Awaiting::Nothing })],
         );
     }
 
@@ -153,7 +153,10 @@ fn a_history_goes_with_its_exchange() {
     // Routed before the exchange went, applied after.
     let parts = MessageParts { exchange: "x", routing_key: "", properties: &[0, 0], persistent: false };
     let message = Message::new(parts, Bytes::from_static(b"late"));
-    kit.turn(me, [Command::Publish(Publish { message, route, returned: false, confirmed: false })]);
+    kit.turn(
+        me,
+        [Command::Publish(Publish { message, route, returned: false, awaiting: Awaiting::Nothing })],
+    );
     kit.ok(me, Request::DeclareExchange(exchange("x", ExchangeKind::RecentHistory, Table::default())));
     kit.ok(me, bound("x", to_queue("a"), ""));
     assert!(kit.texts(me, channel, "a").is_empty());

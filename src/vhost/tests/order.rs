@@ -32,7 +32,8 @@ impl Kit {
         let parts = MessageParts { exchange: "", routing_key: "q", properties: &encoded, persistent: false };
         let message = Message::new(parts, Bytes::from_static(body.as_bytes()));
         let route = self.vhost.topology().route("", "q", &Features::default(), &[]).unwrap();
-        Command::Publish(Publish { message, route, returned: false, confirmed: true })
+        let awaiting = Awaiting::Confirm { channel: ChannelNumber(1), tag: 1 };
+        Command::Publish(Publish { message, route, returned: false, awaiting })
     }
 
     fn start(
@@ -133,7 +134,8 @@ fn what_comes_back_from_the_log_has_the_priority_it_asked_for() {
             next_queue: 2,
             ..Restored::default()
         };
-        let options = VhostOptions { outbox_bytes: 1 << 20, cache_bytes: 1 << 20 };
+        let options =
+            VhostOptions { outbox_bytes: 1 << 20, cache_bytes: 1 << 20, default_delivery_limit: None };
         let (vhost, _) = Vhost::restore(VhostName::from("/"), options, restored);
         let mut kit = Kit { vhost, effects: Effects::default() };
         let (connection, channel) = kit.open();

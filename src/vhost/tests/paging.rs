@@ -50,7 +50,11 @@ fn received(events: &[Event]) -> Vec<Option<(u64, bool)>> {
 impl Kit {
     /// A connection with a channel and the durable queue 1, `d`, and nothing may stay in memory.
     fn paging() -> (Self, ConnectionKey, ChannelKey) {
-        let mut kit = Self::with_options(VhostOptions { outbox_bytes: 1 << 20, cache_bytes: 0 });
+        let mut kit = Self::with_options(VhostOptions {
+            outbox_bytes: 1 << 20,
+            cache_bytes: 0,
+            default_delivery_limit: None,
+        });
         let (connection, channel) = kit.open();
         kit.declare(connection, durable("d"));
         kit.store_all();
@@ -71,7 +75,12 @@ impl Kit {
             .topology()
             .route(exchange, key, &Features::default(), &[])
             .expect("the exchange exists");
-        Command::Publish(Publish { message: numbered(seq), route, returned: false, confirmed: false })
+        Command::Publish(Publish {
+            message: numbered(seq),
+            route,
+            returned: false,
+            awaiting: Awaiting::Nothing,
+        })
     }
 
     /// What the runtime does behind a turn.
@@ -292,7 +301,11 @@ fn nothing_leaves_memory_before_it_is_written() {
 
 #[test]
 fn what_comes_back_from_a_channel_can_leave_memory_again() {
-    let mut kit = Kit::with_options(VhostOptions { outbox_bytes: 1 << 30, cache_bytes: 1 << 20 });
+    let mut kit = Kit::with_options(VhostOptions {
+        outbox_bytes: 1 << 30,
+        cache_bytes: 1 << 20,
+        default_delivery_limit: None,
+    });
     let (connection, channel) = kit.open();
     kit.declare(connection, durable("d"));
     kit.consume(connection, channel, "d", Consuming::default());
@@ -337,7 +350,11 @@ fn eviction_keeps_up_with_messages_that_go_to_many_queues() {
 
 #[test]
 fn parts_of_queues_that_come_and_go_do_not_pile_up() {
-    let mut kit = Kit::with_options(VhostOptions { outbox_bytes: 1 << 30, cache_bytes: 1 << 20 });
+    let mut kit = Kit::with_options(VhostOptions {
+        outbox_bytes: 1 << 30,
+        cache_bytes: 1 << 20,
+        default_delivery_limit: None,
+    });
     let (connection, channel) = kit.open();
     kit.declare(connection, durable("d"));
     kit.put(connection, 65);

@@ -216,7 +216,7 @@ fn a_restored_vhost_has_the_settings_it_had() {
         ],
         ..Restored::default()
     };
-    let options = VhostOptions { outbox_bytes: 1 << 20, cache_bytes: 0 };
+    let options = VhostOptions { outbox_bytes: 1 << 20, cache_bytes: 0, default_delivery_limit: None };
     let (vhost, report) = Vhost::restore("/".into(), options, restored);
     assert_eq!(report.refused.len(), 1, "said, and the others are in force: {:?}", report.refused);
     let id = vhost.topology().queue("q").expect("it is back").id;

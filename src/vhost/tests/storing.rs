@@ -9,7 +9,12 @@ impl Kit {
         let route = topology.route(exchange, key, &Features::default(), &[]).expect("the exchange exists");
         let parts = MessageParts { exchange, routing_key: key, properties: &[0, 0], persistent: true };
         let message = Message::new(parts, Bytes::from_static(body.as_bytes()));
-        Command::Publish(Publish { message, route, returned: false, confirmed: true })
+        Command::Publish(Publish {
+            message,
+            route,
+            returned: false,
+            awaiting: Awaiting::Confirm { channel: ChannelNumber(1), tag: 1 },
+        })
     }
 
     /// The journal of the turns since the last call, as text. Messages that are still there get a home in segment 1,
@@ -196,7 +201,7 @@ fn a_vhost_comes_back_with_what_its_queues_kept() {
         now: Moment(0),
         marks_unknown: true,
     };
-    let options = VhostOptions { outbox_bytes: 1 << 20, cache_bytes: 1 << 20 };
+    let options = VhostOptions { outbox_bytes: 1 << 20, cache_bytes: 1 << 20, default_delivery_limit: None };
     let (vhost, report) = Vhost::restore(VhostName::from("/"), options, restored);
     assert_eq!(report.undefined, [(QueueName::from("gone"), 1)]);
     let mut kit = Kit { vhost, effects: Effects { journal: report.journal, ..Effects::default() } };
