@@ -143,7 +143,7 @@ fn broker_options(config: &Config) -> Result<BrokerOptions> {
         vhost: VhostOptions {
             outbox_bytes: config.limits.outbox_bytes,
             cache_bytes: config.storage.message_cache_bytes,
-            default_delivery_limit: None,
+            default_delivery_limit: config.queues_default.delivery_limit,
         },
     })
 }
@@ -278,6 +278,7 @@ fn session_options(config: &Config) -> SessionOptions {
         max_message_size: limits.max_message_size_bytes,
         consumers_per_channel_max: limits.max_consumers_per_channel.unwrap_or(0),
         handshake_timeout: limits.handshake_timeout,
+        nack_counts_as_failure: config.queues_default.nack_counts_as_failure,
         ..SessionOptions::default()
     }
 }

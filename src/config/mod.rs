@@ -41,6 +41,8 @@ pub struct Config {
     pub limits: Limits,
     /// How messages and definitions are kept on disk.
     pub storage: Storage,
+    /// What queues do unless they say otherwise.
+    pub queues_default: QueueDefaults,
     /// What clients see of the broker.
     pub identity: Identity,
     /// Exchanges of vhost `/`; no name occurs twice.
@@ -178,6 +180,16 @@ impl Default for Storage {
     }
 }
 
+/// What queues do unless they say otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueDefaults {
+    /// How often clients may fail with a message of a quorum queue before it is dropped or dead-lettered; `None` is no
+    /// limit.
+    pub delivery_limit: Option<u64>,
+    /// `basic.nack` with requeue, and `basic.recover`, say that the client has failed with the message.
+    pub nack_counts_as_failure: bool,
+}
+
 /// What clients see of the broker in its server properties.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -226,6 +238,7 @@ impl Default for Config {
             log: Log { level: LogLevel::Info, format: LogFormat::Text },
             limits: Limits::default(),
             storage: Storage::default(),
+            queues_default: QueueDefaults::default(),
             identity: Identity::default(),
             exchanges: Vec::new(),
             queues: Vec::new(),

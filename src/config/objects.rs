@@ -196,13 +196,6 @@ fn contradictions(
         let help = "write \"reject-publish\" or \"drop-head\"";
         refuse("overflow", "a quorum queue cannot overflow by 'reject-publish-dlx'", help);
     }
-    if !quorum && given("x-delivery-limit") {
-        refuse(
-            "delivery_limit",
-            "a classic queue takes no delivery_limit",
-            "add type = \"quorum\", or remove it",
-        );
-    }
 }
 
 fn binding(

@@ -15,7 +15,8 @@ use super::diagnostic::{Diagnostic, Diagnostics, Lines, Problem, Source};
 use super::quantity::Unit;
 use super::read::{Bounds, OUTSIDE, Report, Section, listed, similar};
 use super::{
-    Config, Durability, Identity, Limits, Log, LogFormat, LogLevel, MemoryWatermark, Storage, parse_address,
+    Config, Durability, Identity, Limits, Log, LogFormat, LogLevel, MemoryWatermark, QueueDefaults, Storage,
+    parse_address,
 };
 use super::{objects, policy};
 
@@ -25,6 +26,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("log", "[log]"),
     ("limits", "[limits]"),
     ("storage", "[storage]"),
+    ("queues", "[queues]"),
     ("identity", "[identity]"),
 ];
 
@@ -93,6 +95,7 @@ pub(super) fn read(source: &Source, report: &mut Report<'_>) -> Config {
     config.log = log(settings(document, "log", report));
     config.limits = limits(settings(document, "limits", report));
     config.storage = storage(settings(document, "storage", report));
+    config.queues_default = queues(settings(document, "queues", report));
     config.identity = identity(settings(document, "identity", report));
     objects::read(document, report, &mut config);
     policy::read(document, report, &mut config);
@@ -289,6 +292,19 @@ fn storage(mut section: Section<'_, '_, '_>) -> Storage {
     };
     section.finish();
     storage
+}
+
+fn queues(mut section: Section<'_, '_, '_>) -> QueueDefaults {
+    let default = QueueDefaults::default();
+    let limit = section.integer("default_delivery_limit", -1..=i64::MAX);
+    let queues = QueueDefaults {
+        delivery_limit: limit.map_or(default.delivery_limit, |limit| u64::try_from(limit).ok()),
+        nack_counts_as_failure: section
+            .flag("nack_counts_as_failure")
+            .unwrap_or(default.nack_counts_as_failure),
+    };
+    section.finish();
+    queues
 }
 
 fn quantity<T: TryFrom<u64>>(

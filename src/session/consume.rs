@@ -9,7 +9,7 @@ use ferrymq_protocol::method::basic;
 
 use super::channel::{Asked, Channel, Mode, Outstanding, ReplyConsumer};
 use super::errors::{Fault, ReplyCode};
-use super::link::Turn;
+use super::link::{Link, Turn};
 use super::quorum;
 use super::tags::Unacked;
 use crate::model::{ChannelKey, ConsumerKey, QueueName};
@@ -164,7 +164,7 @@ impl Channel {
     }
 
     pub(super) fn nack(&mut self, nack: &basic::Nack, turn: &mut Turn<'_, '_>) -> Result<(), Fault> {
-        let outcome = if nack.requeue { Outcome::Return } else { Outcome::Discard };
+        let outcome = if nack.requeue { turn.link.returned() } else { Outcome::Discard };
         self.settle(nack.delivery_tag, nack.multiple, outcome, turn)
     }
 
@@ -223,8 +223,16 @@ impl Channel {
         if !requeue {
             return Err(Fault::new(ReplyCode::NotImplemented, "requeue=false"));
         }
-        settle_together(channel, self.tags.take_all(), Outcome::Return, turn);
+        let outcome = turn.link.returned();
+        settle_together(channel, self.tags.take_all(), outcome, turn);
         Ok(())
+    }
+}
+
+impl Link {
+    /// How a delivery ends that the client gives back without saying that it has failed.
+    fn returned(&self) -> Outcome {
+        if self.options.nack_counts_as_failure { Outcome::Requeue } else { Outcome::Return }
     }
 }
 

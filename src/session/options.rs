@@ -31,6 +31,9 @@ pub struct SessionOptions {
     pub max_message_size: u64,
     /// Consumers on one channel, at most. 0 is no limit.
     pub consumers_per_channel_max: u32,
+    /// A message that comes back by `basic.nack` or `basic.recover` has been failed with, as one that comes back by
+    /// `basic.reject` or the end of its channel has.
+    pub nack_counts_as_failure: bool,
     /// Bytes of frames of one connection that may wait behind replies that wait for the disk. Beyond that its
     /// socket is not read.
     pub parked_bytes_max: usize,
@@ -58,6 +61,7 @@ impl Default for SessionOptions {
             heartbeat_seconds: 60,
             max_message_size: 128 * 1024 * 1024,
             consumers_per_channel_max: 0,
+            nack_counts_as_failure: false,
             parked_bytes_max: 1024 * 1024,
             transaction_bytes_max: 128 * 1024 * 1024,
             handshake_timeout: Duration::from_secs(10),

@@ -169,6 +169,15 @@ arguments = { x-message-ttl = 5 }
 }
 
 #[test]
+fn the_defaults_of_queues_arrive() {
+    let defaults = |text: &str| load(&format!("[queues]\n{text}")).unwrap().queues_default;
+    let expected = QueueDefaults { delivery_limit: Some(0), nack_counts_as_failure: true };
+    assert_eq!(defaults("default_delivery_limit = 0\nnack_counts_as_failure = true"), expected);
+    assert_eq!(defaults("default_delivery_limit = -1"), QueueDefaults::default());
+    assert!(load("[queues]\ndefault_delivery_limit = -2").is_err());
+}
+
+#[test]
 fn every_key_of_a_binding_arrives() {
     let config = load(
         r#"

@@ -46,6 +46,19 @@ fn what_was_written_is_reported_as_drained() {
 }
 
 #[test]
+fn giving_a_message_back_may_count_as_a_failure() {
+    let options = SessionOptions { nack_counts_as_failure: true, ..SessionOptions::default() };
+    for method in [Method::from(nack(1, false, true)), basic::RecoverAsync { requeue: true }.into()] {
+        let mut kit = Kit::open_with(options.clone(), &capabilities());
+        kit.channel(1);
+        let consumer = kit.consumer(1, "c", false);
+        kit.deliver_quietly(1, consumer, 1..=1);
+        kit.send(1, method);
+        assert_eq!(kit.take_settlements(), [(1, Outcome::Requeue)]);
+    }
+}
+
+#[test]
 fn settlements_name_the_messages() {
     for (method, expected) in [
         (Method::from(ack(2, false)), vec![(2, Outcome::Ack)]),
