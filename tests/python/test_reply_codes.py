@@ -70,7 +70,7 @@ def test_only_classic_queues_are_server_named(client, kind, more):
 
 
 @pytest.mark.parametrize("kind, argument, value", [
-    ("classic", "x-delivery-limit", 5), ("classic", "x-quorum-initial-group-size", 3),
+    ("classic", "x-consumer-timeout", 5), ("classic", "x-quorum-initial-group-size", 3),
     ("classic", "x-max-age", "1D"), ("quorum", "x-max-priority", 5), ("quorum", "x-max-age", "1D"),
 ])  # fmt: skip
 def test_arguments_of_another_queue_type(client, name, kind, argument, value):
