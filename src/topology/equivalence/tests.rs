@@ -61,7 +61,7 @@ fn unknown_arguments_are_not_compared() {
         Ok(())
     );
     // Known to another type only.
-    assert_eq!(queues([("x-delivery-limit", 1.into())], []), Ok(()));
+    assert_eq!(queues([("x-consumer-timeout", 1.into())], []), Ok(()));
 }
 
 #[test]

@@ -110,7 +110,7 @@ fn messages_go_on_when_their_time_has_come_and_in_that_order() {
         "in neither place is impossible"
     );
     kit.wait_until(START.after(300));
-    let expected = ["gone 1:2-3", "second in [2:3]", "gone 1:0-0", "third in [2:4]", "freed 1: 3"];
+    let expected = ["gone 1:2-3", "gone 1:0-0", "second in [2:3]", "third in [2:4]", "freed 1: 3"];
     assert_eq!(kit.journal(), expected);
     assert_eq!((kit.waiting(), kit.vhost.next_deadline()), (vec![], Moment::NEVER));
     let events = kit.consume(connection, channel, "q", Consuming::default());
