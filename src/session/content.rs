@@ -58,7 +58,8 @@ impl Channel {
     /// Whether this method is the publish that came last, once more: its content follows then.
     #[inline]
     pub(super) fn publish_again(&mut self, payload: &[u8], link: &mut Link) -> bool {
-        let same = payload == self.assembly.method;
+        // Before the first publish there is nothing to repeat, and a method without a payload is none.
+        let same = payload == self.assembly.method && !payload.is_empty();
         if same {
             link.block_publisher();
             self.content = Content::AwaitingHeader;

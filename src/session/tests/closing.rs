@@ -124,6 +124,22 @@ fn heartbeats_belong_on_channel_0() {
 }
 
 #[test]
+fn a_method_without_octets_is_none_and_no_publish_once_more() {
+    for published in [false, true] {
+        let mut kit = Kit::open();
+        kit.channel(1);
+        kit.queue("q", 1);
+        if published {
+            kit.publish(1, "q", b"body");
+            kit.take_publishes();
+        }
+        kit.feed(&[1, 0, 1, 0, 0, 0, 0, 0xCE]);
+        let closed = kit.pop_frame().is_some();
+        assert!(closed, "it is refused, whether or not something was published before: {published}");
+    }
+}
+
+#[test]
 fn frames_out_of_place_are_quoted() {
     for (octets, code, text) in [
         (
