@@ -283,15 +283,37 @@ fn session_options(config: &Config) -> SessionOptions {
     }
 }
 
+/// What a fraction of the memory leaves for everything that the watermark does not count, in bytes, or half of the
+/// memory if that is less: the program, what the allocator keeps, sockets, and large messages on their way.
+const UNCOUNTED_BYTES: u64 = 256 << 20;
+
 fn watermark(config: &Config) -> Result<u64> {
     match config.limits.memory_watermark {
         MemoryWatermark::Bytes(bytes) => Ok(bytes),
-        #[expect(
-            clippy::cast_precision_loss,
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a fraction of the memory need not be exact to the byte"
-        )]
-        MemoryWatermark::Fraction(fraction) => Ok((machine::memory_bytes()? as f64 * fraction) as u64),
+        MemoryWatermark::Fraction(fraction) => Ok(part_of(machine::memory_bytes()?, fraction)),
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a fraction of the memory need not be exact to the byte"
+)]
+fn part_of(memory: u64, fraction: f64) -> u64 {
+    ((memory as f64 * fraction) as u64).min(memory - UNCOUNTED_BYTES.min(memory / 2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::part_of;
+
+    #[test]
+    fn a_fraction_leaves_room_for_what_is_not_counted() {
+        for (memory, fraction, expected) in
+            [(8192, 0.5, 4096), (1024, 0.6, 614), (512, 0.6, 256), (512, 0.25, 128), (128, 0.9, 64)]
+        {
+            assert_eq!(part_of(memory << 20, fraction) >> 20, expected, "{fraction} of {memory} MiB");
+        }
     }
 }
