@@ -24,22 +24,23 @@ use tempfile::TempDir;
 /// How long anything may take that is expected to happen.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The lines a broker has logged so far.
+/// The lines a broker has logged so far, and how many of the pipes they come through are open.
 #[derive(Default)]
 pub struct Log {
-    lines: Mutex<(Vec<String>, bool)>,
+    lines: Mutex<(Vec<String>, usize)>,
     more: Condvar,
 }
 
 impl Log {
     fn follow(self: &Arc<Self>, source: impl Read + Send + 'static) {
         let log = Arc::clone(self);
+        log.lines.lock().expect("no reader panics").1 += 1;
         std::thread::spawn(move || {
             for line in BufReader::new(source).lines().map_while(Result::ok) {
                 log.lines.lock().expect("no reader panics").0.push(line);
                 log.more.notify_all();
             }
-            log.lines.lock().expect("no reader panics").1 = true;
+            log.lines.lock().expect("no reader panics").1 -= 1;
             log.more.notify_all();
         });
     }
@@ -61,7 +62,7 @@ impl Log {
                 return line.clone();
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero() && !lines.1, "no line with '{part}' in:\n{}", lines.0.join("\n"));
+            assert!(!left.is_zero() && lines.1 > 0, "no line with '{part}' in:\n{}", lines.0.join("\n"));
             lines = self.more.wait_timeout(lines, left).expect("no reader panics").0;
         }
     }
