@@ -167,7 +167,8 @@ impl Vhost {
         let effort = dead.len() + headers.sum::<usize>() / HEADERS_PER_LETTER;
         self.calendar.left = self.calendar.left.saturating_sub(effort);
         if slot.queue.has_dying() {
-            self.mark_dirty(id);
+            // Not by way of a dispatch: that would come back here, with nothing left of the turn, for ever.
+            self.ask_for(id, true, effects);
         }
         // What goes on elsewhere goes on in the order of its deadlines.
         dead.sort_by_key(|dead| (dead.deadline, dead.seq));

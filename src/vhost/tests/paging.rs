@@ -423,3 +423,29 @@ fn what_is_refused_is_read_before_it_is_dead_lettered() {
     assert!((0..3).all(|seq| source.kept(Seq(seq)).is_none()));
     assert!(kit.read().is_none());
 }
+
+#[test]
+fn more_may_expire_than_a_turn_has_room_for_before_it_has_been_read() {
+    const MESSAGES: u64 = 2_500;
+    let (mut kit, connection, channel) = Kit::paging();
+    let arguments = Table::new()
+        .with("x-message-ttl", 10_i64)
+        .with("x-dead-letter-exchange", "")
+        .with("x-dead-letter-routing-key", "dead");
+    let source = kit.declare(connection, QueueDefinition { arguments, ..durable("source") });
+    let dead = kit.declare(connection, durable("dead"));
+    let commands: Vec<_> = (0..MESSAGES).map(|seq| kit.publish_to("", "source", seq)).collect();
+    kit.turn(connection, commands);
+    kit.end_turn();
+    kit.vhost.set_time(crate::queue::Moment(11));
+    kit.consume(connection, channel, "source", Consuming::default());
+    for _ in 0..20 {
+        while let Some(read) = kit.read() {
+            kit.perform(read, &[]);
+            kit.end_turn();
+        }
+        kit.vhost.work(&mut kit.effects);
+    }
+    let [source, dead] = [source, dead].map(|id| kit.vhost.queue(id).expect("it is there"));
+    assert_eq!((source.ready(), source.dying(), source.unacked(), dead.ready()), (0, 0, 0, MESSAGES));
+}
